@@ -1,0 +1,94 @@
+"""Checks and small conversions that the adapters share on the way out."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import evolve, fields
+
+from kling_async.gateways.refusals import invalid, unsupported
+from kling_async.requests import Request, Shot, said
+from kling_async.secret import Secret
+from kling_async.wire import HttpRequest
+
+
+def bearer(request: HttpRequest, key: Secret) -> HttpRequest:
+    """Return the request with `Authorization: Bearer`, as every one of these gateways documents it."""
+    return evolve(request, headers={**request.headers, "Authorization": f"Bearer {key.reveal()}"})
+
+
+def refuse_unknown(gateway: str, request: Request, supported: Iterable[str]) -> None:
+    """Raise `UnsupportedError` for the first field that is set and that the gateway does not have."""
+    known = {*supported, "prompt", "model", "extra"}
+    for name in said(request):
+        if name not in known:
+            raise unsupported(gateway, name)
+
+
+def refuse_model(gateway: str, model: str, models: Iterable[str], kind: str) -> None:
+    """Raise `UnsupportedError` for a model that the gateway does not have for this kind of request."""
+    choices = tuple(models)
+    if model not in choices:
+        why = f"makes no {kind} with model {model!r}; it has {', '.join(choices)}" if choices else f"makes no {kind}"
+        raise unsupported(gateway, "model" if choices else "type", why, "INVALID_TYPE")
+
+
+def check_prompt(gateway: str, request: Request, longest: int | None, *, shots_instead: bool = False) -> None:
+    """Raise for a prompt that is missing or has more than `longest` characters (not bytes)."""
+    if not request.prompt and not (shots_instead and request.shots):
+        raise invalid(gateway, "prompt", "is empty", "INVALID_PROMPT")
+    if longest is not None and len(request.prompt) > longest:
+        found = f"{len(request.prompt)} characters are more than {longest}"
+        raise invalid(gateway, "prompt", found, "INVALID_PROMPT")
+
+
+def check_duration(gateway: str, duration: int, low: int, high: int) -> None:
+    """Raise for a duration outside the documented range."""
+    if not low <= duration <= high:
+        raise invalid(gateway, "duration", f"{duration} is not between {low} and {high}", "INVALID_DURATION")
+
+
+def check_shots(gateway: str, shots: tuple[Shot, ...], duration: int, most: int | None, longest: int | None) -> None:
+    """Raise for too many shots, a shot's prompt that is too long, or durations that do not add up."""
+    if most is not None and len(shots) > most:
+        raise invalid(gateway, "shots", f"{len(shots)} shots are more than {most}")
+    for number, shot in enumerate(shots, 1):
+        if longest is not None and len(shot.prompt) > longest:
+            found = f"shot {number} has {len(shot.prompt)} characters, more than {longest}"
+            raise invalid(gateway, "shots", found, "INVALID_PROMPT")
+    total = sum(shot.duration for shot in shots)
+    if shots and total != duration:
+        found = f"the shots last {total} s together, the duration is {duration} s"
+        raise invalid(gateway, "shots", found, "INVALID_DURATION")
+
+
+def check_public(gateway: str, request: Request) -> None:
+    """Raise for media that the gateway could not fetch: inline data, or a host that is private by its name."""
+    for attribute in fields(type(request)):
+        value = getattr(request, attribute.name)
+        if attribute.name in ("image", "end_image", "video", "images"):
+            for url in value if isinstance(value, tuple) else (value,):
+                _check_url(gateway, attribute.name, url)
+    for subject in request.subjects:
+        for url in subject.images:
+            _check_url(gateway, "subjects", url)
+
+
+def _check_url(gateway: str, name: str, url: str | None) -> None:
+    if url is None:
+        return
+    if url.startswith("data:"):
+        raise unsupported(gateway, name, f"takes no inline data as {name}; give a public URL")
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        private = not ipaddress.ip_address(host).is_global
+    except ValueError:
+        private = host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+    if private:
+        raise invalid(gateway, name, f"{host} is not a public host, so the gateway cannot fetch from it")
+
+
+def merged(body: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """Return the body without unset fields, with the user's `extra` fields last."""
+    return {**{name: value for name, value in body.items() if value is not None}, **request.extra}

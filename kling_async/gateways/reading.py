@@ -1,0 +1,219 @@
+"""Lenient readers that the adapters share: what gateways say, in any of the spellings seen in the field."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from kling_async.errors import ProtocolError, bounded
+from kling_async.results import Status
+from kling_async.wire import JSON, is_task_id, read_json
+
+MAX_AMOUNT = Decimal(1_000_000_000)
+MAX_URL = 8192
+MAX_URLS = 64
+_OK_CODES = (200, 0, "200", "0", "success", "ok", "", None)
+
+
+def is_ok(code: object) -> bool:
+    """Tell whether an envelope's `code` means success; a missing one does."""
+    return not isinstance(code, bool) and (code.lower() if isinstance(code, str) else code) in _OK_CODES
+
+
+_STATUSES = {
+    Status.IN_PROGRESS: (
+        "submitted pending queued queueing queuing waiting in_queue starting created staged not_started not_start "
+        "in_progress processing running generating started"
+    ),
+    Status.SUCCEEDED: "success succeed succeeded completed complete finished done",
+    Status.FAILED: "failed fail failure error rejected cancelled canceled aborted cancel expired timeout timed_out",
+}
+_STATUS_OF = {word: status for status, words in _STATUSES.items() for word in words.split()}
+
+
+def status_of(word: object) -> Status | None:
+    """Return the status a gateway's word stands for, or None for a word nobody knows."""
+    if not isinstance(word, str):
+        return None
+    return _STATUS_OF.get(word.strip().lower().replace("-", "_").replace(" ", "_"))
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return the value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def record(value: JSON) -> Mapping[str, Any]:
+    """Return the object that an envelope's `data` holds: itself, or the first item of a list."""
+    if isinstance(value, list):
+        return mapping(value[0]) if value else {}
+    return mapping(value)
+
+
+def words(value: object, limit: int = 2048) -> str | None:
+    """Return a text as bounded, printable characters; None for anything else and for nothing."""
+    if isinstance(value, str) and value.strip():
+        return bounded(value.strip(), limit)
+    return None
+
+
+def amount(value: object) -> Decimal | None:
+    """Return an amount of money or credits from 0 to a thousand million; anything else is dropped as None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = Decimal(str(value).strip())
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and 0 <= number <= MAX_AMOUNT else None
+
+
+def seconds(value: object) -> float | None:
+    """Return a length in seconds from a number or numeric text, or None."""
+    number = amount(value)
+    return float(number) if number is not None and number <= 10_000_000 else None
+
+
+def share(value: object) -> float | None:
+    """Return a progress as 0.0 to 1.0 from 45, 45.0, "45" or "45%"; None for anything else."""
+    number = amount(value.rstrip("% ") if isinstance(value, str) else value)
+    return float(number) / 100 if number is not None and number <= 100 else None
+
+
+_FRACTION = re.compile(r"\.(\d{6})\d+")
+
+
+def moment(value: object) -> datetime | None:
+    """Return an aware datetime from ISO 8601, Unix seconds or Unix milliseconds; zero times are None."""
+    number = amount(value)
+    try:
+        if number is not None:
+            stamp = float(number) / (1000 if number > 100_000_000_000 else 1)
+            return datetime.fromtimestamp(stamp, UTC) if stamp > 0 else None
+        if not isinstance(value, str):
+            return None
+        read = datetime.fromisoformat(_FRACTION.sub(r".\1", value.strip()))
+    except (ValueError, OverflowError, OSError):
+        return None
+    read = read if read.tzinfo else read.replace(tzinfo=UTC)
+    return read if read.year > 1970 else None
+
+
+def task_id_in(*candidates: object) -> str | None:
+    """Return the first sound task id; a whole number counts as its digits.
+
+    Returns None where no candidate says anything. Raises `ProtocolError` (bad_task_id) for an id that could be
+    used as a weapon; the raw value is kept, escaped.
+    """
+    for value in candidates:
+        if value is None or value == "":
+            continue
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if is_task_id(value):
+            return str(value)
+        raise ProtocolError(
+            "the gateway gave the job an id that cannot be used", code="bad_task_id", raw=bounded(ascii(value), 200)
+        )
+    return None
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+")
+_URL_NAMES = ("url", "video_url", "resource_without_watermark", "resource", "urls", "videos", "video")
+
+
+def _walk(value: Any, depth: int = 0) -> Iterator[str]:
+    if depth > 4:
+        return
+    if isinstance(value, str):
+        text = value.strip()
+        if text[:1] in ("[", "{"):
+            yield from _walk(_document(text), depth + 1)
+        elif len(text) <= MAX_URL and text.isprintable() and _SCHEME.fullmatch(text):
+            yield text
+    elif isinstance(value, list):
+        for item in value[:MAX_URLS]:
+            yield from _walk(item, depth + 1)
+    elif isinstance(value, dict):
+        for name in _URL_NAMES:
+            yield from _walk(value.get(name), depth + 1)
+
+
+def urls_in(*places: object) -> tuple[str, ...]:
+    """Return the URLs in the places where a gateway puts results, in their order, each once.
+
+    A place may be a string, a list, a list of objects, or JSON inside a string. Only what the adapter names is
+    searched: an answer echoes the request, and the request holds the caller's own URLs.
+    """
+    found: dict[str, None] = {}
+    for place in places:
+        for url in _walk(place):
+            if len(found) < MAX_URLS:
+                found.setdefault(url)
+    return tuple(found)
+
+
+def _document(text: str) -> JSON:
+    try:
+        return read_json(text.encode("utf-8", "surrogatepass"))
+    except ProtocolError:
+        return None
+
+
+def unwrapped(text: str) -> tuple[str | None, str]:
+    """Take a reason out of the JSON document that some gateways put inside the message string.
+
+    Returns (code, message); the code is None where the text is a plain sentence.
+    """
+    if not text.lstrip().startswith("{"):
+        return None, text
+    document = mapping(_document(text))
+    inner = mapping(document.get("error")) or document
+    message = words(inner.get("message")) or words(document.get("error"))
+    if message is None:
+        return None, text
+    status, number = words(inner.get("status"), 100), inner.get("code")
+    code = status or (str(number) if isinstance(number, (int, str)) and not isinstance(number, bool) else None)
+    return code or None, message
+
+
+def reason_in(*places: object) -> tuple[str | None, str | None]:
+    """Return (code, message) from the first place that holds a reason: text, an object, or a list of them."""
+    for place in places:
+        value = place[0] if isinstance(place, list) and place else place
+        if isinstance(value, str) and value.strip() and value.strip().lower() not in ("success", "succeed", "ok"):
+            code, message = unwrapped(value)
+            return code, bounded(message, 2048)
+        if isinstance(value, dict) and value:
+            said = words(value.get("message")) or words(value.get("msg")) or words(value.get("detail"))
+            inner, message = unwrapped(said) if said else (None, "")
+            code = text_code(value.get("code")) or text_code(value.get("type")) or inner
+            if is_ok(code) and not message:
+                continue
+            return inner or code, bounded(message, 2048) or None
+    return None, None
+
+
+def text_code(value: object) -> str | None:
+    """Return a code as text; None for an empty one, for 0 and for one that only repeats an HTTP status."""
+    if isinstance(value, bool) or value in (0, "0"):
+        return None
+    if isinstance(value, int):
+        return None if 100 <= value <= 599 else str(value)[:100]
+    text = words(value, 100)
+    return None if text is None or (text.isdigit() and 100 <= int(text) <= 599) else text
+
+
+def judged(word: object, urls: tuple[str, ...], reason: tuple[str | None, str | None]) -> tuple[Status, str | None]:
+    """Return the status, and the failure's code, that a gateway's status word stands for.
+
+    An unknown word is not final: it is a success where a result is there already, else the job goes on.
+    A failed job without a code gets its status word as one: FAILED, CANCELLED, EXPIRED.
+    """
+    status = status_of(word)
+    if status is None:
+        return (Status.SUCCEEDED if urls else Status.IN_PROGRESS), reason[0]
+    if status is Status.FAILED:
+        return status, reason[0] or str(word).strip().upper()[:100]
+    return status, reason[0]

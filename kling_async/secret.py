@@ -1,0 +1,49 @@
+"""A secret that can be sent and cannot be shown."""
+
+import hmac
+import re
+from typing import Any, NoReturn
+
+from kling_async.errors import ConfigurationError
+
+_SOUND = re.compile(r"[\x21-\x7e]{1,4096}")
+
+
+class Secret:
+    """An API key. Its repr, str and format are `Secret(***)`; it does not pickle; `reveal()` returns the text.
+
+    Raises:
+        ConfigurationError: for an empty key, or one with blanks, line breaks, control or non-ASCII characters,
+            which could not be sent in a header. The message does not hold the key.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: "str | Secret") -> None:
+        plain = text.reveal() if isinstance(text, Secret) else text
+        if not isinstance(plain, str) or not _SOUND.fullmatch(plain):
+            raise ConfigurationError(
+                "the API key is empty, or holds a blank, a line break or a character that is not ASCII",
+                field="api_key",
+                stage="validate",
+            )
+        self._text = plain
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is not pickled")
+
+    def __deepcopy__(self, memo: Any) -> "Secret":
+        return self

@@ -1,0 +1,167 @@
+"""Plain values of HTTP: what is asked, what is answered, and a conversation made of both. Nothing here does I/O."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Generator, Mapping
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import quote, urlencode
+
+from attrs import field, frozen
+
+from kling_async.errors import ProtocolError, bounded
+
+T = TypeVar("T")
+
+JSON: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
+
+MAX_DEPTH = 32
+MAX_DIGITS = 30
+
+
+@frozen
+class Part:
+    """One file of a multipart form."""
+
+    name: str
+    filename: str
+    content_type: str
+    data: bytes = field(repr=False)
+
+
+@frozen
+class HttpRequest:
+    """One request, relative to the gateway's base URL; it holds no secret until `Gateway.authorize` adds one.
+
+    Args:
+        method: "GET" or "POST".
+        path: the documented path, version included; ids in it are percent-encoded with `segment`.
+        query: parameters, encoded when the URL is built.
+        json: the body, or None for a request without one.
+        parts: files of a multipart form, instead of `json`.
+        headers: header fields; left out of the repr, since `authorize` puts the credentials here.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(factory=dict)
+    json: Mapping[str, Any] | None = None
+    parts: tuple[Part, ...] = ()
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+
+    def url(self, base_url: str) -> str:
+        """Return the full URL under `base_url`, with the query percent-encoded."""
+        address = base_url.rstrip("/") + self.path
+        return f"{address}?{urlencode(self.query, quote_via=quote, safe='')}" if self.query else address
+
+    def body(self) -> bytes | None:
+        """Return the JSON body as UTF-8, or None."""
+        if self.json is None:
+            return None
+        return json.dumps(self.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+@frozen
+class HttpResponse:
+    """One answer.
+
+    Args:
+        status: the real HTTP status.
+        headers: header fields by lower-case name.
+        body: the bytes, bounded and decompressed.
+        retry_after: seconds to wait, from `Retry-After` in either of its forms, or None.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(factory=dict)
+    body: bytes = field(default=b"", repr=False)
+    retry_after: float | None = None
+
+    def json(self) -> JSON:
+        """Read the body as JSON; see `read_json`."""
+        return read_json(self.body)
+
+    def excerpt(self, limit: int = 512) -> str:
+        """Return the beginning of the body as printable text, for error messages."""
+        return bounded(self.body[: limit * 4].decode("utf-8", "replace"), limit)
+
+
+Exchange: TypeAlias = Generator[HttpRequest, HttpResponse, T]
+"""A conversation: it yields requests, is sent responses, and returns a value."""
+
+
+def talk(exchange: Exchange[T], answer: Callable[[HttpRequest], HttpResponse]) -> T:
+    """Drive a conversation with a plain function: what a test or a blocking client needs."""
+    request = next(exchange)
+    while True:
+        try:
+            request = exchange.send(answer(request))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
+def segment(text: str) -> str:
+    """Return `text` percent-encoded so that it is one segment of a path and nothing else."""
+    return quote(text, safe="")
+
+
+_TASK_ID = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+,;=]{1,128}")
+
+
+def is_task_id(value: object) -> bool:
+    """Tell whether a value is a sound task id.
+
+    Letters, digits and ``-._~:@!$&'()*+,;=``, at most 128 of them, and neither "." nor "..".
+    """
+    return isinstance(value, str) and bool(_TASK_ID.fullmatch(value)) and value not in (".", "..")
+
+
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+def _too_deep(body: bytes) -> bool:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _BRACKETS.finditer(body):
+        first = token[0][:1]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif first in b"]}":
+            depth -= 1
+    return False
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if len(text) <= MAX_DIGITS else None
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_int=_whole, parse_constant=lambda _: None)
+
+
+def read_json(body: bytes) -> JSON:
+    """Read JSON that may be hostile: UTF-8 only, at most 32 levels deep.
+
+    Numbers that are not finite, or longer than 30 digits, are read as null: a number is a claim, and one absurd
+    number must not cost the sound task id beside it. Raises `ProtocolError` for anything that is not JSON.
+    """
+    if _too_deep(body):
+        raise ProtocolError("the answer is nested too deeply", code="too_deep")
+    try:
+        value: JSON = _DECODER.decode(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        value, readable = None, False
+    else:
+        readable = True
+    if not readable:
+        raise ProtocolError(
+            "the answer is not JSON", code="not_json", raw=bounded(body[:1024].decode("utf-8", "replace"), 256)
+        )
+    return value

@@ -1,8 +1,7 @@
 """apiin.one ("API in One"): Kling 3.0. Documented at https://apiin.one/docs."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 
@@ -37,10 +36,10 @@ class ApiIn(Gateway):
         api_key: sent as `Authorization: Bearer` with every request to the API and to nobody else.
     """
 
-    name: ClassVar[str] = "apiin"
-    base_url: ClassVar[str] = "https://apiin.one"
-    prices_as_of: ClassVar[date | None] = APIIN.as_of
-    kinds: ClassVar[tuple[str, ...]] = ("text-to-video", "image-to-video")
+    name = "apiin"
+    base_url = "https://apiin.one"
+    prices_as_of = APIIN.as_of
+    kinds = ("text-to-video", "image-to-video")
 
     api_key: Secret = field(converter=Secret, repr=False)
 

@@ -1,7 +1,7 @@
 """apimart.ai: Kling v3, v3-omni, 3.0-turbo and 2.6. Documented at https://docs.apimart.ai."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 from attrs import define, field
 
@@ -51,10 +51,10 @@ class ApiMart(Gateway):
         api_key: sent as `Authorization: Bearer` with every request to the API and to nobody else.
     """
 
-    name: ClassVar[str] = "apimart"
-    base_url: ClassVar[str] = "https://api.apimart.ai"
-    dedupes_by_key: ClassVar[bool] = True
-    kinds: ClassVar[tuple[str, ...]] = tuple(KINDS)
+    name = "apimart"
+    base_url = "https://api.apimart.ai"
+    dedupes_by_key = True
+    kinds = tuple(KINDS)
 
     api_key: Secret = field(converter=Secret, repr=False)
 

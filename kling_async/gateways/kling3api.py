@@ -1,8 +1,7 @@
 """kling3api.com: Kling 3.0 and Video O3. Documented at https://kling3api.com/docs."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 
@@ -62,10 +61,10 @@ class Kling3Api(Gateway):
         api_key: sent as `Authorization: Bearer` with every request to the API and to nobody else.
     """
 
-    name: ClassVar[str] = "kling3api"
-    base_url: ClassVar[str] = "https://kling3api.com"
-    prices_as_of: ClassVar[date | None] = KLING3API.as_of
-    kinds: ClassVar[tuple[str, ...]] = tuple(_FIELDS)
+    name = "kling3api"
+    base_url = "https://kling3api.com"
+    prices_as_of = KLING3API.as_of
+    kinds = tuple(_FIELDS)
 
     api_key: Secret = field(converter=Secret, repr=False)
 

@@ -1,7 +1,7 @@
 """api.klinggenerator.com: text to video. Documented at https://klinggenerator.com/api-docs.php."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from attrs import define, field
 
@@ -31,9 +31,9 @@ class KlingGenerator(Gateway):
         api_key: sent as `Authorization: Bearer` with every request to the API and to nobody else.
     """
 
-    name: ClassVar[str] = "klinggenerator"
-    base_url: ClassVar[str] = "https://api.klinggenerator.com"
-    kinds: ClassVar[tuple[str, ...]] = ("text-to-video",)
+    name = "klinggenerator"
+    base_url = "https://api.klinggenerator.com"
+    kinds = ("text-to-video",)
 
     api_key: Secret = field(converter=Secret, repr=False)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from attrs import frozen
 
@@ -53,7 +53,7 @@ class Gateway(Protocol):
     """When the price table behind `estimate` was read."""
     rates: tuple[RateLimit, ...] = ()
     """Documented request rates."""
-    kinds: ClassVar[tuple[str, ...]] = ()
+    kinds: tuple[str, ...] = ()
     """The kinds of request it takes, in the words of `request_from`."""
 
     def submit(self, request: Request, key: str) -> Exchange[Accepted]:

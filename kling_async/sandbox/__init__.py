@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .core import Sandbox
-from .faults import (
+from kling_async.sandbox.core import Sandbox
+from kling_async.sandbox.faults import (
     OPERATIONS,
     Action,
     Answer,
@@ -33,11 +33,11 @@ from .faults import (
     stuck,
     truncated_mp4,
 )
-from .ledger import Ledger, Submit
-from .wire import Call, Effect, Reply
+from kling_async.sandbox.ledger import Ledger, Submit
+from kling_async.sandbox.wire import Call, Effect, Reply
 
 if TYPE_CHECKING:
-    from .server import SandboxServer, ThreadedServer, create_app, serve
+    from kling_async.sandbox.server import SandboxServer, ThreadedServer, create_app, serve
 
 __all__ = [
     "OPERATIONS",
@@ -85,5 +85,5 @@ _SERVER = {"SandboxServer", "ThreadedServer", "create_app", "serve"}
 def __getattr__(name: str) -> Any:
     # The server is the only part that needs aiohttp, which takes a while to import.
     if name in _SERVER:
-        return getattr(import_module(".server", __name__), name)
+        return getattr(import_module("kling_async.sandbox.server"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

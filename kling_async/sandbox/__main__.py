@@ -5,8 +5,8 @@ import asyncio
 import signal
 import sys
 
-from .core import Sandbox
-from .server import serve
+from kling_async.sandbox.core import Sandbox
+from kling_async.sandbox.server import serve
 
 
 def parser() -> argparse.ArgumentParser:

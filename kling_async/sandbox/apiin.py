@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from .checks import RATIOS, choice, flag, number, objects, refuse, text, url
-from .jobs import MILLI, Order, Refusal, View, credits_of
-from .words import ALPHABET, iso, word
+from kling_async.sandbox.checks import RATIOS, choice, flag, number, objects, refuse, text, url
+from kling_async.sandbox.jobs import MILLI, Order, Refusal, View, credits_of
+from kling_async.sandbox.words import ALPHABET, iso, word
 
 _RATES = {"std": (40, 60), "pro": (54, 80)}
 _STATUS = {"queued": "IN_PROGRESS", "running": "IN_PROGRESS", "succeeded": "SUCCESS", "failed": "FAILED"}

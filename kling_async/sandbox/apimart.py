@@ -5,9 +5,21 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from .checks import RATIOS, choice, flag, items, number, objects, optional_text, refuse, text, url, urls
-from .jobs import MILLI, Order, Refusal, View, credits_of
-from .words import ulid
+from kling_async.sandbox.checks import (
+    RATIOS,
+    choice,
+    flag,
+    items,
+    number,
+    objects,
+    optional_text,
+    refuse,
+    text,
+    url,
+    urls,
+)
+from kling_async.sandbox.jobs import MILLI, Order, Refusal, View, credits_of
+from kling_async.sandbox.words import ulid
 
 RESPONSE_VERSION = "2026-07-27"
 LINK_SECONDS = 86_400

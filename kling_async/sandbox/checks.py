@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from .jobs import Refusal
+from kling_async.sandbox.jobs import Refusal
 
 RATIOS = ("16:9", "9:16", "1:1")
 

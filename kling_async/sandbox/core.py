@@ -10,13 +10,13 @@ from typing import Any
 
 from attrs import define, field
 
-from .faults import Action, Operation, Rule, Script
-from .files import File
-from .jobs import MILLI, Order, Task, credits_of
-from .ledger import Ledger
-from .limits import Buckets, Quota
-from .pages import route
-from .wire import Call, Reply
+from kling_async.sandbox.faults import Action, Operation, Rule, Script
+from kling_async.sandbox.files import File
+from kling_async.sandbox.jobs import MILLI, Order, Task, credits_of
+from kling_async.sandbox.ledger import Ledger
+from kling_async.sandbox.limits import Buckets, Quota
+from kling_async.sandbox.pages import route
+from kling_async.sandbox.wire import Call, Reply
 
 FIRST_DAY = 1_767_225_600.0
 """2026-01-01T00:00:00Z: where wall-clock times start when no `epoch` is given and no server sets one."""

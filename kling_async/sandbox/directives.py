@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 
-from . import faults
-from .faults import Action, Answer
+from kling_async.sandbox import faults
+from kling_async.sandbox.faults import Action, Answer
 
 _DIRECTIVE = re.compile(r"\[sandbox:\s*([^\]]*)\]", re.IGNORECASE)
 _PLAIN: dict[str, Callable[[], Action]] = {

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .faults import Twist
-from .files import NO_VIDEO, File, cut_mp4, serve_file
-from .jobs import Refusal, Task
-from .mp4 import thumbnail, video
-from .spoil import answers, refused, spoil
-from .wire import Call, Reply, bearer
+from kling_async.sandbox.faults import Twist
+from kling_async.sandbox.files import NO_VIDEO, File, cut_mp4, serve_file
+from kling_async.sandbox.jobs import Refusal, Task
+from kling_async.sandbox.mp4 import thumbnail, video
+from kling_async.sandbox.spoil import answers, refused, spoil
+from kling_async.sandbox.wire import Call, Reply, bearer
 
 if TYPE_CHECKING:
-    from .core import Sandbox
+    from kling_async.sandbox.core import Sandbox
 
 
 def download(box: Sandbox, call: Call, page: str, name: str, now: float) -> Reply:

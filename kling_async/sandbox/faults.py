@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from attrs import define, field, frozen
 
-from .wire import Ending
+from kling_async.sandbox.wire import Ending
 
 Operation = Literal["submit", "poll", "download", "balance", "upload"]
 OPERATIONS: tuple[Operation, ...] = ("submit", "poll", "download", "balance", "upload")

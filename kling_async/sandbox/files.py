@@ -5,7 +5,7 @@ import re
 
 from attrs import frozen
 
-from .wire import Call, Reply
+from kling_async.sandbox.wire import Call, Reply
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 

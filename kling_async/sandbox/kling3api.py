@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from .checks import RATIOS, choice, flag, number, optional_text, refuse, text, url, urls
-from .jobs import MILLI, Order, Refusal, View, credits_of
-from .words import ALPHABET, iso, word
+from kling_async.sandbox.checks import RATIOS, choice, flag, number, optional_text, refuse, text, url, urls
+from kling_async.sandbox.jobs import MILLI, Order, Refusal, View, credits_of
+from kling_async.sandbox.words import ALPHABET, iso, word
 
 TYPES = tuple(f"{tier}-{task}" for tier in ("pro", "std") for task in ("text-to-video", "image-to-video")) + tuple(
     f"o3-{tier}-{task}"

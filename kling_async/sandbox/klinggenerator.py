@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from .checks import choice, number, refuse, text
-from .jobs import MILLI, Order, Refusal, View
-from .words import ALPHABET, iso, word
+from kling_async.sandbox.checks import choice, number, refuse, text
+from kling_async.sandbox.jobs import MILLI, Order, Refusal, View
+from kling_async.sandbox.words import ALPHABET, iso, word
 
 CREDITS_PER_SECOND = 10
 """No price is published; the sandbox charges this."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import asdict, define, field
 
-from .jobs import credits_of
+from kling_async.sandbox.jobs import credits_of
 
 
 @define(eq=False)

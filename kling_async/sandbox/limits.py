@@ -18,7 +18,7 @@ class Bucket:
         """Take a token and return 0, or the seconds until there is one."""
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
-        if self.tokens < 1:
+        if self.tokens < 1 - 1e-9:
             return (1 - self.tokens) / self.rate
         self.tokens -= 1
         return 0.0

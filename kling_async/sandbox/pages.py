@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .apiin import ApiIn
-from .apimart import CREDITS_PER_USD, ApiMart
-from .downloads import download
-from .faults import Operation, Twist
-from .files import File, serve_file
-from .jobs import Dialect, Refusal, Task, view
-from .kling3api import Kling3Api
-from .klinggenerator import KlingGenerator
-from .spoil import answers, lied, refused, spent, spoil
-from .submits import Visit, admit, submit
-from .uploads import uploaded
-from .wire import Call, Reply, bearer, json_reply
-from .words import ALPHABET, word
+from kling_async.sandbox.apiin import ApiIn
+from kling_async.sandbox.apimart import CREDITS_PER_USD, ApiMart
+from kling_async.sandbox.downloads import download
+from kling_async.sandbox.faults import Operation, Twist
+from kling_async.sandbox.files import File, serve_file
+from kling_async.sandbox.jobs import Dialect, Refusal, Task, view
+from kling_async.sandbox.kling3api import Kling3Api
+from kling_async.sandbox.klinggenerator import KlingGenerator
+from kling_async.sandbox.spoil import answers, lied, refused, spent, spoil
+from kling_async.sandbox.submits import Visit, admit, submit
+from kling_async.sandbox.uploads import uploaded
+from kling_async.sandbox.wire import Call, Reply, bearer, json_reply
+from kling_async.sandbox.words import ALPHABET, word
 
 if TYPE_CHECKING:
-    from .core import Sandbox
+    from kling_async.sandbox.core import Sandbox
 
 KLING3API, APIIN, KLINGGENERATOR, APIMART = Kling3Api(), ApiIn(), KlingGenerator(), ApiMart()
 _SUBMITS: dict[str, Dialect] = {

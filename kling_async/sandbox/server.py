@@ -14,9 +14,9 @@ from typing import Self
 from aiohttp import web
 from attrs import define, field
 
-from .core import Sandbox
-from .ledger import Ledger
-from .wire import Call, Reply
+from kling_async.sandbox.core import Sandbox
+from kling_async.sandbox.ledger import Ledger
+from kling_async.sandbox.wire import Call, Reply
 
 MOST_BYTES = 25 * 1024 * 1024
 """The largest request body that is read."""

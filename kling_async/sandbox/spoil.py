@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .faults import Action, Answer, Twist
-from .jobs import Dialect, Refusal
-from .wire import Effect, Reply, json_reply
+from kling_async.sandbox.faults import Action, Answer, Twist
+from kling_async.sandbox.jobs import Dialect, Refusal
+from kling_async.sandbox.wire import Effect, Reply, json_reply
 
 _ALIASES = {"task_id": ("task_id", "job_id", "id"), "credits": ("consumed_credits", "credits_cost")}
 

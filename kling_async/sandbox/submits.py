@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
-from .directives import directives, once
-from .faults import Action, Answer, Fate, Twist
-from .jobs import Dialect, Refusal, view
-from .spoil import answers, refused, spoil
-from .wire import Call, Reply, bearer, json_object, json_reply
+from kling_async.sandbox.directives import directives, once
+from kling_async.sandbox.faults import Action, Answer, Fate, Twist
+from kling_async.sandbox.jobs import Dialect, Refusal, view
+from kling_async.sandbox.spoil import answers, refused, spoil
+from kling_async.sandbox.wire import Call, Reply, bearer, json_object, json_reply
 
 if TYPE_CHECKING:
-    from .core import Sandbox
-    from .ledger import Submit
+    from kling_async.sandbox.core import Sandbox
+    from kling_async.sandbox.ledger import Submit
 
 _KEY = re.compile(r"[\x21-\x7e]{1,191}")
 
@@ -60,7 +61,7 @@ def admit(box: Sandbox, call: Call, now: float, gateway: str) -> str:
     wait = box.buckets.take(key, box.rate, box.burst, now)
     if wait > 0:
         # Only apimart is known to tell how long to wait.
-        raise Refusal(429, retry_after=str(int(wait) + 1) if gateway == "apimart" else None)
+        raise Refusal(429, retry_after=str(math.ceil(wait)) if gateway == "apimart" else None)
     return key
 
 

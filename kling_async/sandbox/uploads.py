@@ -2,8 +2,8 @@
 
 from email.message import Message
 
-from .jobs import Refusal
-from .wire import Call
+from kling_async.sandbox.jobs import Refusal
+from kling_async.sandbox.wire import Call
 
 MOST_BYTES = 20 * 1024 * 1024
 _KINDS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"), (b"GIF8", "image/gif"))

@@ -174,12 +174,21 @@ def scrub(value: Any, secret: str) -> Any:
     if not secret:
         return value
     if isinstance(value, str):
-        return value.replace(secret, "***")
+        return _masked(value, secret)
     if isinstance(value, Mapping):
         return {scrub(name, secret): scrub(item, secret) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [scrub(item, secret) for item in value]
     return value
+
+
+def _masked(text: str, secret: str) -> str:
+    clean = text.replace(secret, "***")
+    head = clean.removesuffix("…")
+    for length in range(min(len(secret) - 1, len(head)), 5, -1):
+        if head.endswith(secret[:length]):  # the text was cut off inside the secret
+            return f"{head[:-length]}***{clean[len(head) :]}"
+    return clean
 
 
 class InvalidRequestError(KlingError, ValueError):
@@ -197,6 +206,11 @@ class InvalidRequestError(KlingError, ValueError):
 
     def _state(self) -> dict[str, Any]:
         return {**super()._state(), "faults": self.faults}
+
+    def scrubbed(self, secret: str) -> Self:
+        """Return the same error, its faults too, with every trace of `secret` replaced by `***`."""
+        faults = tuple(Fault(*scrub(fault, secret)) for fault in self.faults)
+        return super().scrubbed(secret).evolve(faults=faults)
 
     @classmethod
     def of(cls, faults: Iterable[Fault], **known: Any) -> Self:
@@ -353,6 +367,14 @@ def bounded(text: str, limit: int = 2048) -> str:
     head = text[: limit + 1]
     shown = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in head)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Return the repr of any value, bounded; one that has none (too deep, too many digits) is named by its type."""
+    try:
+        return bounded(repr(value), limit)
+    except Exception:  # noqa: BLE001 - the repr of a stranger's value may raise anything
+        return f"a value of type {type(value).__name__}"
 
 
 def plain(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """What is asked for. Frozen values that refuse, when they are made, what no gateway takes."""
 
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, TypeAlias
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, fields, frozen
 
-from kling_async.errors import Fault, InvalidRequestError, bounded
+from kling_async.errors import Fault, InvalidRequestError, shown
 
 QUALITIES = ("std", "pro", "4k")
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
@@ -19,13 +18,9 @@ MAX_SHOTS = 100
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def _shown(value: object) -> str:
-    return bounded(repr(value), 80)
-
-
 def _text(name: str, value: object, code: str = "INVALID_PARAMETER") -> Iterator[Fault]:
     if not isinstance(value, str):
-        yield Fault(name, code, f"{_shown(value)} is not text")
+        yield Fault(name, code, f"{shown(value)} is not text")
     elif _CONTROL.search(value):
         yield Fault(name, code, "holds a control character")
     elif any("\ud800" <= char <= "\udfff" for char in value):
@@ -41,24 +36,24 @@ def _filled(name: str, value: object, code: str = "INVALID_PARAMETER") -> Iterat
 
 def _whole(name: str, value: object, low: int, high: int, code: str = "INVALID_PARAMETER") -> Iterator[Fault]:
     if not isinstance(value, int) or isinstance(value, bool):
-        yield Fault(name, code, f"{_shown(value)} is not a whole number")
+        yield Fault(name, code, f"{shown(value)} is not a whole number")
     elif not low <= value <= high:
-        yield Fault(name, code, f"{value} is not between {low} and {high}")
+        yield Fault(name, code, f"{shown(value)} is not between {low} and {high}")
 
 
 def _flag(name: str, value: object) -> Iterator[Fault]:
     if not isinstance(value, bool):
-        yield Fault(name, "INVALID_PARAMETER", f"{_shown(value)} is not true or false")
+        yield Fault(name, "INVALID_PARAMETER", f"{shown(value)} is not true or false")
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> Iterator[Fault]:
     if not isinstance(value, str) or value not in choices:
-        yield Fault(name, "INVALID_PARAMETER", f"{_shown(value)} is not one of {', '.join(choices)}")
+        yield Fault(name, "INVALID_PARAMETER", f"{shown(value)} is not one of {', '.join(choices)}")
 
 
 def _url(name: str, value: object, code: str = "INVALID_PARAMETER") -> Iterator[Fault]:
     if not isinstance(value, str):
-        yield Fault(name, code, f"{_shown(value)} is not a URL")
+        yield Fault(name, code, f"{shown(value)} is not a URL")
         return
     try:
         parts = urlsplit(value)
@@ -68,24 +63,24 @@ def _url(name: str, value: object, code: str = "INVALID_PARAMETER") -> Iterator[
     if value.startswith("data:"):
         sound = True
     if not sound or re.search(r"[\s\\]", value) or not value.isprintable():
-        yield Fault(name, code, f"{_shown(value)} is not a URL that starts with https:// or http://")
+        yield Fault(name, code, f"{shown(value)} is not a URL that starts with https:// or http://")
 
 
 def _items(name: str, value: object, kind: type) -> Iterator[Fault]:
     if not isinstance(value, tuple):
-        yield Fault(name, "INVALID_PARAMETER", f"{_shown(value)} is not a list")
+        yield Fault(name, "INVALID_PARAMETER", f"{shown(value)} is not a list")
         return
     for item in value:
         if not isinstance(item, kind):
-            yield Fault(name, "INVALID_PARAMETER", f"{_shown(item)} is not a {kind.__name__}")
+            yield Fault(name, "INVALID_PARAMETER", f"{shown(item)} is not a {kind.__name__}")
 
 
 def _extra(value: object) -> Iterator[Fault]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        yield Fault("extra", "INVALID_PARAMETER", f"{_shown(value)} is not an object with named values")
+        yield Fault("extra", "INVALID_PARAMETER", f"{shown(value)} is not an object with named values")
         return
     try:
-        json.dumps(dict(value), allow_nan=False).encode()
+        json.dumps(dict(value), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         yield Fault("extra", "INVALID_PARAMETER", "holds something that is not JSON")
 
@@ -98,7 +93,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _own_copy(value: Any) -> Any:
-    return json.loads(json.dumps(value)) if isinstance(value, Mapping) and not any(_extra(value)) else value
+    return json.loads(json.dumps(dict(value))) if isinstance(value, Mapping) and not any(_extra(value)) else value
 
 
 def _refuse(faults: Iterable[Fault]) -> None:
@@ -197,10 +192,10 @@ class _Request:
 def _scale(value: object) -> Iterator[Fault]:
     if value is None:
         return
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        yield Fault("cfg_scale", "INVALID_PARAMETER", f"{_shown(value)} is not a number")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value != value:  # noqa: PLR0124 - NaN
+        yield Fault("cfg_scale", "INVALID_PARAMETER", f"{shown(value)} is not a number")
     elif not 0 <= value <= 1:
-        yield Fault("cfg_scale", "INVALID_PARAMETER", f"{value} is not between 0 and 1")
+        yield Fault("cfg_scale", "INVALID_PARAMETER", f"{shown(value)} is not between 0 and 1")
 
 
 @frozen(kw_only=True)

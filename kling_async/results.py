@@ -71,7 +71,7 @@ class Snapshot:
         status: where the job stands.
         raw_status: the gateway's own word.
         progress: 0.0 to 1.0, or None where the gateway does not say.
-        urls: where the finished video is, best first.
+        urls: where the finished video is, best first; a signed URL may be a secret, so the repr leaves it out.
         thumbnail_url: a still picture, or None.
         duration: the finished video's length in seconds, or None.
         credits: what the gateway says it charged, or None.
@@ -86,8 +86,8 @@ class Snapshot:
     status: Status
     raw_status: str = ""
     progress: float | None = None
-    urls: tuple[str, ...] = ()
-    thumbnail_url: str | None = None
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    thumbnail_url: str | None = field(default=None, repr=False)
     duration: float | None = None
     credits: Decimal | None = None
     created_at: datetime | None = None

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -11,7 +12,7 @@ from attrs import fields, has
 from cattrs import ClassValidationError, Converter, transform_error
 from cattrs.errors import ForbiddenExtraKeysError
 
-from kling_async.errors import Fault, InvalidRequestError, bounded
+from kling_async.errors import Fault, InvalidRequestError, bounded, shown
 from kling_async.requests import KINDS, Request, said
 
 NAMING = ("id", "key")
@@ -21,6 +22,8 @@ _converter = Converter(forbid_extra_keys=True, unstructure_fallback_factory=lamb
 for _plain in (str, int, float, bool):
     # The classes themselves check every type; cattrs would turn 5 into "5" and "no" into True.
     _converter.register_structure_hook(_plain, lambda value, _: value)
+# And a text, or the names of an object, into a list.
+_converter.register_structure_hook_func(lambda hint: hint == tuple[str, ...], lambda value, _: value)
 
 
 def request_from(row: Mapping[str, Any], *, text: bool = False) -> Request:
@@ -36,14 +39,11 @@ def request_from(row: Mapping[str, Any], *, text: bool = False) -> Request:
         InvalidRequestError: with `faults`, one for everything that is wrong, and a readable line for each.
     """
     if not isinstance(row, Mapping):
-        raise InvalidRequestError.of([Fault("row", "INVALID_PARAMETER", f"{bounded(repr(row), 80)} is not an object")])
+        raise InvalidRequestError.of([Fault("row", "INVALID_PARAMETER", f"{shown(row)} is not an object")])
     cells = {name: value for name, value in row.items() if not (text and value in ("", None))}
     kind = cells.pop("type", DEFAULT_KIND)
-    if kind not in KINDS:
-        names = ", ".join(KINDS)
-        raise InvalidRequestError.of(
-            [Fault("type", "INVALID_TYPE", f"{bounded(repr(kind), 80)} is not one of {names}")]
-        )
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InvalidRequestError.of([Fault("type", "INVALID_TYPE", f"{shown(kind)} is not one of {', '.join(KINDS)}")])
     model = KINDS[kind]
     faults = list(_unknown(cells, kind, model))
     values = {}
@@ -55,7 +55,7 @@ def request_from(row: Mapping[str, Any], *, text: bool = False) -> Request:
         try:
             values[attribute.name] = _structured(_from_text(value, hint, every=text), hint)
         except _Unreadable as wrong:
-            faults.append(Fault(attribute.name, wrong.code, wrong.message))
+            faults += [Fault(attribute.name, code, message) for code, message in wrong.problems]
     try:
         request = model(**values)
     except InvalidRequestError as error:
@@ -80,13 +80,11 @@ def row_key(row: Mapping[str, Any]) -> str | None:
         name = row.get(column)
         if name is None or name == "":
             continue
-        if isinstance(name, int) and not isinstance(name, bool):
+        if isinstance(name, int) and not isinstance(name, bool) and abs(name) < 10**18:
             return str(name)
         if not isinstance(name, str) or not name.isprintable() or len(name) > 200:
-            shown = bounded(repr(name), 80)
-            raise InvalidRequestError.of(
-                [Fault(column, "INVALID_PARAMETER", f"{shown} is not a name of at most 200 printable characters")]
-            )
+            what = f"{shown(name)} is not a name of at most 200 printable characters"
+            raise InvalidRequestError.of([Fault(column, "INVALID_PARAMETER", what)])
         return name
     return None
 
@@ -97,7 +95,8 @@ def _plain_json(value: Any) -> Any:
     return _converter.unstructure(value) if has(type(value)) else value
 
 
-def _hints(model: type[Request]) -> dict[str, Any]:
+@cache
+def _hints(model: type[Any]) -> dict[str, Any]:
     return get_type_hints(model)
 
 
@@ -110,16 +109,19 @@ def _unknown(cells: Mapping[str, Any], kind: str, model: type[Request]) -> Itera
         if name in everywhere:
             yield Fault(name, "INVALID_PARAMETER", f"a {kind} has no {name}")
             continue
-        shown = bounded(str(name), 60) if name is not None else "(no name)"
-        near = get_close_matches(str(name).lower(), sorted(known | {"type"}), n=1)
-        yield Fault(shown, "INVALID_PARAMETER", f"unknown column{f'; did you mean {near[0]!r}?' if near else ''}")
+        column = bounded(name, 60) if isinstance(name, str) and name.strip() else "(no name)"
+        near = get_close_matches(str(name).lower()[:60], sorted(known | {"type"}), n=1)
+        yield Fault(column, "INVALID_PARAMETER", f"unknown column{f'; did you mean {near[0]!r}?' if near else ''}")
 
 
 class _Unreadable(Exception):  # noqa: N818 - never leaves this room
-    def __init__(self, message: str, code: str = "INVALID_PARAMETER") -> None:
-        super().__init__(message)
-        self.message = message
-        self.code = code
+    def __init__(self, *problems: tuple[str, str]) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+
+def _unreadable(message: str) -> _Unreadable:
+    return _Unreadable(("INVALID_PARAMETER", message))
 
 
 def _structured(value: Any, hint: Any) -> Any:
@@ -127,30 +129,32 @@ def _structured(value: Any, hint: Any) -> Any:
     inner = _item_of(hint)
     if inner is None or not has(inner) or not isinstance(value, (list, tuple)):
         return value
-    return tuple(_one(item, inner) for item in value)
+    built, problems = [], []
+    for number, item in enumerate(value, 1):
+        if not isinstance(item, Mapping):
+            built.append(item)
+            continue
+        try:
+            built.append(_converter.structure(item, inner))
+        except (ClassValidationError, InvalidRequestError) as error:
+            name = inner.__name__.lower()
+            problems += [(code, f"{name} {number}: {message}") for code, message in _reasons(error)]
+    if problems:
+        raise _Unreadable(*problems)
+    return tuple(built)
 
 
-def _one(item: Any, kind: type) -> Any:
-    if not isinstance(item, Mapping):
-        return item
-    try:
-        return _converter.structure(item, kind)
-    except (ClassValidationError, InvalidRequestError) as error:
-        message, code = _reason(error)
-    raise _Unreadable(message, code)
-
-
-def _reason(error: Exception) -> tuple[str, str]:
-    """Say in one line what cattrs, or the class it was building, found."""
+def _reasons(error: BaseException) -> Iterable[tuple[str, str]]:
+    """Say what cattrs, or the class it was building, found: a code and a line for each thing."""
     if isinstance(error, InvalidRequestError):
-        return error.message, error.code or "INVALID_PARAMETER"
+        return [(fault.code, f"{fault.field}: {fault.message}") for fault in error.faults]
     if isinstance(error, ForbiddenExtraKeysError):
-        return f"unknown name {', '.join(sorted(map(str, error.extra_fields)))}", "INVALID_PARAMETER"
-    if isinstance(error, ClassValidationError) and error.exceptions:
-        return _reason(error.exceptions[0])
+        return [("INVALID_PARAMETER", f"unknown name {shown(name)}") for name in sorted(map(str, error.extra_fields))]
+    if isinstance(error, ClassValidationError):
+        return [reason for inner in error.exceptions for reason in _reasons(inner)]
     if isinstance(error, KeyError):
-        return f"{error.args[0]} is missing", "INVALID_PARAMETER"
-    return transform_error(error)[0].removesuffix(" @ $"), "INVALID_PARAMETER"
+        return [("INVALID_PARAMETER", f"{error.args[0]} is missing")]
+    return [("INVALID_PARAMETER", transform_error(error)[0].removesuffix(" @ $"))]
 
 
 def _item_of(hint: Any) -> type | None:
@@ -183,11 +187,11 @@ def _cell(value: str, kind: type) -> Any:
     if kind is bool:
         if value.lower() in _TRUE + _FALSE:
             return value.lower() in _TRUE
-        raise _Unreadable(f"{bounded(repr(value), 60)} is not true or false")
+        raise _unreadable(f"{shown(value)} is not true or false")
     pattern = r"[+-]?\d{1,15}" if kind is int else r"[+-]?\d{1,15}(\.\d{0,15})?"
     if not re.fullmatch(pattern, value, re.ASCII):
         what = "a whole number" if kind is int else "a number"
-        raise _Unreadable(f"{bounded(repr(value), 60)} is not {what}")
+        raise _unreadable(f"{shown(value)} is not {what}")
     return kind(value)
 
 
@@ -201,4 +205,4 @@ def _parsed(value: str, what: str) -> Any:
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        raise _Unreadable(f"{bounded(repr(value), 60)} is not {what} in JSON") from None
+        raise _unreadable(f"{shown(value)} is not {what} in JSON") from None

@@ -1,23 +1,29 @@
 """The small frozen values a session is set up with. Every time is in seconds."""
 
-import math
 import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from attrs import field, frozen
 
-from kling_async.errors import ConfigurationError
+from kling_async.errors import ConfigurationError, shown
 
-_PERIODS = {"s": 1.0, "sec": 1.0, "second": 1.0, "min": 60.0, "m": 60.0, "minute": 60.0, "h": 3600.0, "hour": 3600.0}
-_PERIODS |= {"d": 86400.0, "day": 86400.0}
+_UNITS = {
+    1.0: "s sec secs second seconds",
+    60.0: "m min mins minute minutes",
+    3600.0: "h hour hours",
+    86400.0: "d day days",
+}
+_PERIODS = {unit: period for period, units in _UNITS.items() for unit in units.split()}
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)?\s*([a-z]+)\s*", re.IGNORECASE)
+
+_ENDLESS = 1e15
 
 
 def _number(
-    low: float, high: float = math.inf, *, above: bool = False, optional: bool = False, whole: bool = False
+    low: float, high: float = _ENDLESS, *, above: bool = False, optional: bool = False, whole: bool = False
 ) -> Any:
-    """Return an attrs validator for a number in a range; a bool, NaN or text is never a number."""
+    """Return an attrs validator for a number in a range; a bool, NaN, infinity or text is never a number."""
 
     def check(instance: Any, attribute: Any, value: Any) -> None:
         if value is None and optional:
@@ -26,10 +32,10 @@ def _number(
         fits = isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
         if not fits or (above and value <= low):
             bound = f"above {low:g}" if above else f"{low:g} or more"
-            limit = "" if high == math.inf else f" and at most {high:g}"
+            limit = "" if high == _ENDLESS else f" and at most {high:g}"
             kind = "a whole number" if whole else "a number"
             raise ConfigurationError(
-                f"{type(instance).__name__}.{attribute.name} must be {kind} {bound}{limit}, not {value!r}",
+                f"{type(instance).__name__}.{attribute.name} must be {kind} {bound}{limit}, not {shown(value)}",
                 field=attribute.name,
                 stage="validate",
             )
@@ -105,17 +111,21 @@ class RetryPolicy:
     @on_quota.validator
     def _known(self, attribute: Any, value: Any) -> None:
         if value not in ("fail", "wait"):
-            raise ConfigurationError(f"RetryPolicy.on_quota must be 'fail' or 'wait', not {value!r}", field="on_quota")
+            raise ConfigurationError(
+                f"RetryPolicy.on_quota must be 'fail' or 'wait', not {shown(value)}", field="on_quota"
+            )
 
 
 def _hosts(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise ConfigurationError("allow_private_hosts is a list of hosts, not one string", field="allow_private_hosts")
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(
+            f"allow_private_hosts is a list of hosts, not {shown(value)}", field="allow_private_hosts"
+        )
     hosts = tuple(value)
     for host in hosts:
         if not isinstance(host, str) or not host.strip() or "/" in host:
             raise ConfigurationError(
-                f"allow_private_hosts takes 'host' or 'host:port', not {host!r}", field="allow_private_hosts"
+                f"allow_private_hosts takes 'host' or 'host:port', not {shown(host)}", field="allow_private_hosts"
             )
     return tuple(host.strip().lower() for host in hosts)
 
@@ -171,12 +181,13 @@ class RateLimit:
     @classmethod
     def parse(cls, text: str) -> "RateLimit":
         """Read "10/s", "30/min", "1000/day" or "20/10s". Raises `ConfigurationError`."""
-        match = _RATE.fullmatch(text)
-        unit = match[3].lower() if match else ""
-        period = _PERIODS.get(unit) or _PERIODS.get(unit.removesuffix("s"))
+        match = _RATE.fullmatch(text) if isinstance(text, str) else None
+        period = _PERIODS.get(match[3].lower()) if match else None
         if not match or not period or float(match[1]) <= 0 or (match[2] and float(match[2]) <= 0):
             raise ConfigurationError(
-                f"{text!r} is not a rate; write it as '10/s', '30/min' or '1000/day'", field="rate", stage="validate"
+                f"{shown(text)} is not a rate; write it as '10/s', '30/min' or '1000/day'",
+                field="rate",
+                stage="validate",
             )
         return cls(float(match[1]), period * float(match[2] or 1))
 
@@ -198,7 +209,7 @@ def rate_limits(rate: Rate) -> tuple[RateLimit, ...]:
         return (rate,)
     if isinstance(rate, Iterable) and not isinstance(rate, (bytes, bytearray)):
         return tuple(limit for item in rate for limit in rate_limits(item))
-    raise ConfigurationError(f"rate takes '10/s', a RateLimit, a list of them or None, not {rate!r}", field="rate")
+    raise ConfigurationError(f"rate takes '10/s', a RateLimit, a list of them or None, not {shown(rate)}", field="rate")
 
 
 DEFAULT_CONCURRENCY = 20
@@ -216,5 +227,5 @@ def slot_limit(concurrency: Any) -> int | None:
     if isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1:
         return concurrency
     raise ConfigurationError(
-        f"concurrency takes a whole number above 0, 'auto' or None, not {concurrency!r}", field="concurrency"
+        f"concurrency takes a whole number above 0, 'auto' or None, not {shown(concurrency)}", field="concurrency"
     )

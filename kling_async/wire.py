@@ -92,12 +92,12 @@ Exchange: TypeAlias = Generator[HttpRequest, HttpResponse, T]
 
 def talk(exchange: Exchange[T], answer: Callable[[HttpRequest], HttpResponse]) -> T:
     """Drive a conversation with a plain function: what a test or a blocking client needs."""
-    request = next(exchange)
-    while True:
-        try:
+    try:
+        request = next(exchange)
+        while True:
             request = exchange.send(answer(request))
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
 
 
 def segment(text: str) -> str:
@@ -116,7 +116,8 @@ def is_task_id(value: object) -> bool:
     return isinstance(value, str) and bool(_TASK_ID.fullmatch(value)) and value not in (".", "..")
 
 
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# The closing quote is optional and nothing is given back, so that a text without an end is read once, not once a quote.
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _too_deep(body: bytes) -> bool:

@@ -5,6 +5,13 @@ from typing import Any
 
 from attrs import define, field
 
+from kling_async.errors import (
+    AuthenticationError,
+    GatewayUnavailableError,
+    InsufficientCreditsError,
+    KlingError,
+    RateLimitError,
+)
 from kling_async.gateways.asking import (
     bearer,
     check_duration,
@@ -25,6 +32,14 @@ from kling_async.results import Cost, Snapshot
 from kling_async.secret import Secret
 from kling_async.wire import Exchange, HttpRequest, HttpResponse, segment
 
+# Only `invalid_request` is documented; the others are what its name lets one expect.
+_TYPES: Mapping[str, type[KlingError] | None] = {
+    "invalid_request": None,
+    "authentication_error": AuthenticationError,
+    "insufficient_credits": InsufficientCreditsError,
+    "rate_limit_exceeded": RateLimitError,
+    "internal_error": GatewayUnavailableError,
+}
 _FIELDS = ("duration", "aspect_ratio", "sound", "quality", "shots", "subjects")
 
 
@@ -52,7 +67,7 @@ class ApiIn(Gateway):
         """`GET /api/v1/tasks/{task_id}`; its body is not documented and taken to be that of kling3api.com."""
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/api/v1/tasks/{segment(task_id)}")
-        data = _data(opened(self.name, response))
+        data = _data(opened(self.name, response, known=_TYPES))
         same_task(self.name, task_id, data.get("task_id") or data.get("id"))
         return {task_id: snapshot_of(task_id, data)}
 
@@ -105,7 +120,7 @@ def _data(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _accepted(response: HttpResponse) -> Accepted:
-    body = opened(ApiIn.name, response, submitting=True)
+    body = opened(ApiIn.name, response, known=_TYPES, submitting=True)
     data = _data(body)
     task_id = required_id(ApiIn.name, response, data.get("task_id"), data.get("id"), body.get("task_id"))
     return Accepted(task_id, snapshot_of(task_id, data))

@@ -1,5 +1,6 @@
 """apimart.ai: Kling v3, v3-omni, 3.0-turbo and 2.6. Documented at https://docs.apimart.ai."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ from kling_async.gateways.apimart_body import body_of_request
 from kling_async.gateways.asking import bearer
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.reading import amount, judged, moment, reason_in, record, share, urls_in, words
-from kling_async.gateways.refusals import opened, required_id, same_task
+from kling_async.gateways.refusals import invalid, opened, required_id, same_task
 from kling_async.requests import KINDS, Request
 from kling_async.results import Balance, Snapshot
 from kling_async.secret import Secret
@@ -31,6 +32,8 @@ _CODES: Mapping[str, type[KlingError] | None] = {
     "payment_required": InsufficientCreditsError,
     "permission_error": PermissionDeniedError,
     "rate_limit_error": RateLimitError,
+    "server_error": GatewayUnavailableError,
+    "bad_gateway": GatewayUnavailableError,
     "idempotency_in_progress": None,
     "idempotency_key_reused": None,
     "idempotency_result_indeterminate": None,
@@ -38,6 +41,8 @@ _CODES: Mapping[str, type[KlingError] | None] = {
     "get_channel_failed": None,
     "build_request_failed": None,
 }
+
+_KEY = re.compile(r"[\x21-\x7e]{1,191}")
 
 
 @define
@@ -61,6 +66,8 @@ class ApiMart(Gateway):
     def submit(self, request: Request, key: str) -> Exchange[Accepted]:
         """`POST /v1/videos/generations` with `Idempotency-Key`."""
         body = body_of_request(request)
+        if not _KEY.fullmatch(key):
+            raise invalid(self.name, "key", "is not 1 to 191 visible ASCII characters")
         response = yield HttpRequest("POST", "/v1/videos/generations", json=body, headers={"Idempotency-Key": key})
         try:
             answer = opened(self.name, response, known=_CODES, submitting=True)
@@ -96,11 +103,9 @@ class ApiMart(Gateway):
     def upload(self, filename: str, content_type: str, data: bytes) -> Exchange[str]:
         """`POST /v1/uploads/images`: JPEG, PNG, WebP or GIF of at most 20 MB; the URL is valid for 72 hours."""
         if content_type not in ("image/jpeg", "image/png", "image/webp", "image/gif"):
-            what = f"{filename} is {content_type}, not a JPEG, PNG, WebP or GIF"
-            raise InvalidRequestError(what, gateway=self.name, code="INVALID_PARAMETER", stage="validate")
+            raise invalid(self.name, "file", f"{filename} is {content_type}, not a JPEG, PNG, WebP or GIF")
         if len(data) > 20_000_000:
-            what = f"{filename} has {len(data)} bytes, more than 20 MB"
-            raise InvalidRequestError(what, gateway=self.name, code="INVALID_PARAMETER", stage="validate")
+            raise invalid(self.name, "file", f"{filename} has {len(data)} bytes, more than 20 MB")
         part = Part("file", filename, content_type, data)
         response = yield HttpRequest("POST", "/v1/uploads/images", parts=(part,))
         body = opened(self.name, response, known=_CODES)

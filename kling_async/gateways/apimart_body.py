@@ -93,7 +93,8 @@ def _edit(request: VideoEdit) -> dict[str, Any]:
 
 def _turbo(request: Clip) -> dict[str, Any]:
     """Return the body for `kling-3.0-turbo`: `resolution` instead of `mode`, one first frame, no switch for sound."""
-    refuse_unknown(NAME, request, tuple(name for name in _CLIP if name != "sound"))
+    absent = ("sound",) if isinstance(request, TextToVideo) else ("sound", "aspect_ratio")
+    refuse_unknown(NAME, request, tuple(name for name in _CLIP if name not in absent))
     if request.quality == "4k":
         raise unsupported(NAME, "quality", "has no quality 4k for kling-3.0-turbo; it has std, pro")
     check_prompt(NAME, request, 3072)

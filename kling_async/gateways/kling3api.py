@@ -5,7 +5,14 @@ from typing import Any
 
 from attrs import define, field
 
-from kling_async.errors import AuthenticationError, InsufficientCreditsError, KlingError, RateLimitError
+from kling_async.errors import (
+    AuthenticationError,
+    GatewayUnavailableError,
+    InsufficientCreditsError,
+    InvalidRequestError,
+    KlingError,
+    RateLimitError,
+)
 from kling_async.gateways.asking import (
     bearer,
     check_duration,
@@ -25,15 +32,15 @@ from kling_async.secret import Secret
 from kling_async.wire import Exchange, HttpRequest, HttpResponse
 
 _CODES: Mapping[str, type[KlingError] | None] = {
-    "INVALID_PROMPT": None,
-    "INVALID_DURATION": None,
-    "INVALID_TYPE": None,
-    "MISSING_IMAGE": None,
-    "MISSING_VIDEO": None,
+    "INVALID_PROMPT": InvalidRequestError,
+    "INVALID_DURATION": InvalidRequestError,
+    "INVALID_TYPE": InvalidRequestError,
+    "MISSING_IMAGE": InvalidRequestError,
+    "MISSING_VIDEO": InvalidRequestError,
     "INVALID_API_KEY": AuthenticationError,
     "INSUFFICIENT_CREDITS": InsufficientCreditsError,
     "RATE_LIMITED": RateLimitError,
-    "INTERNAL_ERROR": None,
+    "INTERNAL_ERROR": GatewayUnavailableError,
 }
 _FIELDS = {
     "text-to-video": ("duration", "aspect_ratio", "sound", "quality", "negative_prompt", "cfg_scale"),

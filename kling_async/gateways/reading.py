@@ -58,15 +58,23 @@ def words(value: object, limit: int = 2048) -> str | None:
     return None
 
 
-def amount(value: object) -> Decimal | None:
-    """Return an amount of money or credits from 0 to a thousand million; anything else is dropped as None."""
+def _number(value: object) -> Decimal | None:
+    """Return a number of 0 or more from a number or numeric text; one of absurd length or fineness is None."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    text = str(value).strip()
     try:
-        number = Decimal(str(value).strip())
+        number = Decimal(text) if len(text) <= 40 else Decimal("NaN")
     except InvalidOperation:
         return None
-    return number if number.is_finite() and 0 <= number <= MAX_AMOUNT else None
+    exponent = number.as_tuple().exponent
+    return abs(number) if isinstance(exponent, int) and abs(exponent) <= 20 and number >= 0 else None
+
+
+def amount(value: object) -> Decimal | None:
+    """Return an amount of money or credits from 0 to a thousand million; anything else is dropped as None."""
+    number = _number(value)
+    return number if number is not None and number <= MAX_AMOUNT else None
 
 
 def seconds(value: object) -> float | None:
@@ -86,7 +94,7 @@ _FRACTION = re.compile(r"\.(\d{6})\d+")
 
 def moment(value: object) -> datetime | None:
     """Return an aware datetime from ISO 8601, Unix seconds or Unix milliseconds; zero times are None."""
-    number = amount(value)
+    number = _number(value)
     try:
         if number is not None:
             stamp = float(number) / (1000 if number > 100_000_000_000 else 1)
@@ -191,18 +199,19 @@ def reason_in(*places: object) -> tuple[str | None, str | None]:
             code = text_code(value.get("code")) or text_code(value.get("type")) or inner
             if is_ok(code) and not message:
                 continue
-            return inner or code, bounded(message, 2048) or None
+            return code, bounded(message, 2048) or None
     return None, None
+
+
+_HTTP_STATUS = re.compile(r"[1-5][0-9]{2}")
 
 
 def text_code(value: object) -> str | None:
     """Return a code as text; None for an empty one, for 0 and for one that only repeats an HTTP status."""
-    if isinstance(value, bool) or value in (0, "0"):
+    if isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return None if 100 <= value <= 599 else str(value)[:100]
-    text = words(value, 100)
-    return None if text is None or (text.isdigit() and 100 <= int(text) <= 599) else text
+    text = str(value) if isinstance(value, int) else words(value, 100)
+    return None if text is None or text == "0" or _HTTP_STATUS.fullmatch(text) else text
 
 
 def judged(word: object, urls: tuple[str, ...], reason: tuple[str | None, str | None]) -> tuple[Status, str | None]:

@@ -1,5 +1,6 @@
 """What a refusal means: one table from HTTP status to error class, for every adapter."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from kling_async.errors import (
     RateLimitError,
     UnsupportedError,
 )
-from kling_async.gateways.reading import is_ok, mapping, reason_in, record, task_id_in, text_code
+from kling_async.gateways.reading import is_ok, mapping, reason_in, record, status_of, task_id_in, text_code, words
 from kling_async.wire import JSON, HttpResponse, is_task_id
 
 _BY_STATUS: Mapping[int, type[KlingError]] = {
@@ -27,6 +28,8 @@ _BY_STATUS: Mapping[int, type[KlingError]] = {
     408: GatewayUnavailableError,
     429: RateLimitError,
 }
+
+_ERROR_STATUS = re.compile(r"[45][0-9]{2}")
 
 _NONE: Mapping[str, type[KlingError] | None] = {}
 
@@ -69,7 +72,7 @@ def refusal(
         gateway=gateway,
         http_status=response.status,
         code=code or f"HTTP_{meant}",
-        request_id=request_id or response.headers.get("x-request-id"),
+        request_id=request_id or words(response.headers.get("x-request-id"), 200),
         retry_after=response.retry_after,
         charged=charged,
         raw=response.excerpt() or None,
@@ -125,7 +128,6 @@ def opened(
         no_contradiction(gateway, response, body)
     code, message = code_in(body, known)
     kind = known.get(code) if code and 400 <= status < 500 else None
-    number = body.get("request_id")
     raise refusal(
         gateway,
         response,
@@ -133,7 +135,7 @@ def opened(
         status=status,
         code=code,
         message=message,
-        request_id=number if isinstance(number, str) else None,
+        request_id=words(body.get("request_id"), 200),
     )
 
 
@@ -152,37 +154,52 @@ def code_in(body: Mapping[str, Any], known: Iterable[str] = ()) -> tuple[str | N
     inner = mapping(body.get("error"))
     places = [where.get(name) for where in (inner, body) for name in ("code", "error_code", "type", "error", "message")]
     found = next((text for text in places if isinstance(text, str) and text in known), None)
-    reason, message = reason_in(body.get("error"), body.get("message"), body.get("msg"), body.get("detail"))
+    spoken = [body.get(name) for name in ("error", "message", "msg", "detail")]
+    sentences = [place for place in spoken if not (isinstance(place, str) and place in known)]
+    reason, message = reason_in(*sentences, *spoken)  # a bare code is a message only where there is no other
     own = text_code(inner.get("code")) or text_code(inner.get("type"))
     code = found or own or reason or text_code(body.get("code")) or text_code(body.get("error_code"))
     return code, message
 
 
 def meant_status(response: HttpResponse, body: Mapping[str, Any]) -> int:
-    """Return what an answer means in HTTP terms: its status, or the error code of the body in a 2xx."""
+    """Return what an answer means in HTTP terms.
+
+    That is its status; in a 2xx the error that the body tells of; in a 4xx the body's own number, where that says more
+    than 400.
+    """
+    own = _status_in(body.get("code"))
+    inner = _status_in(mapping(body.get("error")).get("code"))
+    if 400 <= response.status < 500:
+        return next((number for number in (own, inner) if number not in (None, 400)), None) or response.status
     if not 200 <= response.status < 300:
         return response.status
-    code = body.get("code")
-    number = int(code) if isinstance(code, str) and code.isdigit() and len(code) == 3 else code
-    if isinstance(number, int) and not isinstance(number, bool) and 400 <= number <= 599:
-        return number
-    if (
-        not is_ok(code)
-        or body.get("success") is False
-        or (body.get("error") and "data" not in body and not _named(body))
-    ):
-        return 400
-    return response.status
+    if _tells_of_error(body):
+        return own or inner or 400
+    return own or (response.status if is_ok(body.get("code")) and body.get("success") is not False else inner or 400)
 
 
-def _named(body: Mapping[str, Any]) -> bool:
-    return any(name in body for name in ("task_id", "job_id", "id"))
+def _status_in(code: object) -> int | None:
+    """Return the HTTP error status that a body gives as its code, as a number or as text."""
+    text = "" if isinstance(code, bool) else str(code)
+    return int(text) if _ERROR_STATUS.fullmatch(text) else None
+
+
+def _tells_of_error(body: Mapping[str, Any]) -> bool:
+    """Tell whether an answer holds an error and no task that the error could belong to."""
+    error = body.get("error")
+    if not error or any(name in body for name in ("data", "task_id", "job_id", "id")):
+        return False
+    return not isinstance(error, dict) or any(reason_in(error)) or _status_in(error.get("code")) is not None
 
 
 def no_contradiction(gateway: str, response: HttpResponse, body: Mapping[str, Any]) -> None:
     """Raise `ProtocolError` (contradiction) for a refused submit that names a sound task id all the same."""
-    data = record(body.get("data"))
-    named = next((value for value in (data.get("task_id"), body.get("task_id")) if is_task_id(value)), None)
+    places = (record(body.get("data")), body)
+    found = [place.get(name) for place in places for name in ("task_id", "job_id")]
+    # A bare `id` may be anything's; with a status word beside it, it is a task's.
+    found += [place.get("id") for place in places if status_of(place.get("status"))]
+    named = next((value for value in found if is_task_id(value)), None)
     if named is not None:
         raise ProtocolError(
             "the gateway refused the request and named a task at once",

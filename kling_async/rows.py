@@ -51,7 +51,7 @@ def request_from(row: Mapping[str, Any], *, text: bool = False) -> Request:
         if attribute.name not in cells:
             continue
         value = cells[attribute.name]
-        hint = _hints(model)[attribute.name]
+        hint = _hints(kind)[attribute.name]
         try:
             values[attribute.name] = _structured(_from_text(value, hint, every=text), hint)
         except _Unreadable as wrong:
@@ -96,8 +96,8 @@ def _plain_json(value: Any) -> Any:
 
 
 @cache
-def _hints(model: type[Any]) -> dict[str, Any]:
-    return get_type_hints(model)
+def _hints(kind: str) -> dict[str, Any]:
+    return get_type_hints(KINDS[kind])
 
 
 def _unknown(cells: Mapping[str, Any], kind: str, model: type[Request]) -> Iterator[Fault]:

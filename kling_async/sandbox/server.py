@@ -46,7 +46,6 @@ def create_app(sandbox: Sandbox) -> web.Application:
     closing = app[_CLOSING] = asyncio.Event()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        clock = request.loop.time
         if sandbox.public_url is None:
             sandbox.public_url = f"{request.scheme}://{request.host}"
         call = Call(
@@ -56,7 +55,7 @@ def create_app(sandbox: Sandbox) -> web.Application:
             {name.lower(): value for name, value in request.headers.items()},
             await request.read() if request.body_exists else b"",
         )
-        reply = sandbox.handle(call, clock())
+        reply = sandbox.handle(call, asyncio.get_running_loop().time())
         if reply.effect.ending == "answer" and not reply.effect.delay:
             return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
         try:

@@ -54,19 +54,19 @@ class Sandbox:
     api_keys: Collection[str] | None = None
     epoch: float | None = None
     public_url: str | None = None
-    ledger: Ledger = field(init=False, factory=Ledger)
-    tasks: dict[str, Task] = field(init=False, factory=dict)
-    images: dict[str, File] = field(init=False, factory=dict)
-    replays: dict[tuple[str, str], tuple[Any, Reply, str]] = field(init=False, factory=dict)
-    directed: Counter[tuple[str, str]] = field(init=False, factory=Counter)
-    buckets: Buckets = field(init=False, factory=Buckets)
-    quota: Quota = field(init=False, factory=Quota)
-    scripted: Script = field(init=False)
-    ids: Random = field(init=False)
-    _durations: Random = field(init=False)
-    _left: int = field(init=False, default=0)
-    _ends: list[tuple[float, int, Task]] = field(init=False, factory=list)
-    _lock: Any = field(init=False, factory=threading.RLock)
+    ledger: Ledger = field(init=False, repr=False, factory=Ledger)
+    tasks: dict[str, Task] = field(init=False, repr=False, factory=dict)
+    images: dict[str, File] = field(init=False, repr=False, factory=dict)
+    replays: dict[tuple[str, str], tuple[Any, Reply, str]] = field(init=False, repr=False, factory=dict)
+    directed: Counter[tuple[str, str]] = field(init=False, repr=False, factory=Counter)
+    buckets: Buckets = field(init=False, repr=False, factory=Buckets)
+    quota: Quota = field(init=False, repr=False, factory=Quota)
+    scripted: Script = field(init=False, repr=False)
+    ids: Random = field(init=False, repr=False)
+    _durations: Random = field(init=False, repr=False)
+    _left: int = field(init=False, repr=False, default=0)
+    _ends: list[tuple[float, int, Task]] = field(init=False, repr=False, factory=list)
+    _lock: Any = field(init=False, repr=False, factory=threading.RLock)
 
     def __attrs_post_init__(self) -> None:
         if not self.speed > 0 or not self.median > 0 or self.sigma < 0:

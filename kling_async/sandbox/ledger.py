@@ -128,4 +128,5 @@ class Ledger:
 
     def lost(self, seq: int) -> None:
         """Note that the answer to a submit did not reach anybody."""
-        self.submits[seq - 1].answered = False
+        entry = self.submits[seq - 1]
+        entry.answered, entry.status = False, None

@@ -33,6 +33,7 @@ _POLLS: tuple[tuple[str, Dialect, Operation], ...] = (
     ("/v1/jobs/", KLINGGENERATOR, "poll"),
     ("/v1/tasks/", APIMART, "poll"),
 )
+_PREFIXES = {dialect.name: prefix for prefix, dialect, _ in _POLLS}
 _OTHERS: dict[str, tuple[Dialect, Operation]] = {
     "/api/status": (KLING3API, "poll"),
     "/v1/uploads/images": (APIMART, "upload"),
@@ -105,7 +106,7 @@ def _note(box: Sandbox, operation: Operation, task: Task | None) -> None:
 
 
 def _task(box: Sandbox, dialect: Dialect, call: Call) -> Task | None:
-    name = call.query.get("task_id", "") if dialect is KLING3API else call.path.rpartition("/")[2]
+    name = call.query.get("task_id", "") if dialect is KLING3API else call.path.removeprefix(_PREFIXES[dialect.name])
     task = box.tasks.get(name)
     return task if task is not None and task.gateway == dialect.name else None
 

@@ -155,3 +155,44 @@ def check(box, balance):
     if balance is not None:
         assert box.credits_left >= 0
         assert box.credits_left == pytest.approx(balance - ledger.net)
+
+
+PATHS = ["/api/generate", "/api/v1/videos/generations", "/v1/generate", "/v1/videos/generations"]
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-2, 20),
+        st.floats(),
+        st.sampled_from(["", "p", "5", "16:9", "kling-3", "kling-v3", "kling-v3-omni", "customize", "https://e.com/a"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["index", "prompt", "duration", "name", "url", "role"]), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+WORDS = """type prompt duration aspect_ratio image end_image video images sound
+negative_prompt cfg_scale model mode multi_shots multi_prompt kling_elements resolution fps
+image_urls audio multi_shot shot_type element_list video_list image_with_roles first_frame_image webhook
+watermark"""
+FIELDS = st.sampled_from(WORDS.split())
+LIKELY = st.sampled_from(
+    [
+        {"type": "pro-image-to-video", "prompt": "p"},
+        {"type": "o3-std-reference-to-video", "prompt": "p"},
+        {"model": "kling-3", "multi_shots": True},
+        {"model": "kling-v3", "multi_shot": True, "shot_type": "customize"},
+        {"model": "kling-v3-omni", "prompt": "p"},
+        {},
+    ]
+)
+
+
+@given(path=st.sampled_from(PATHS), likely=LIKELY, body=st.dictionaries(FIELDS, VALUES, max_size=5))
+def test_any_json_object_is_accepted_or_refused(path, likely, body):
+    box = Sandbox()
+    reply = box.handle(Call("POST", path, {}, {"authorization": "Bearer k"}, json.dumps(likely | body).encode()), 0.0)
+    assert reply.status in {200, 400}
+    assert box.ledger.accepted == (reply.status == 200)
+    assert isinstance(json.loads(reply.body), dict)

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from kling_async.sandbox import drop_after_accept
+
 PATH = "/v1/videos/generations"
 TEXT = {"model": "kling-v3", "prompt": "a kite"}
 IMAGE = "https://example.com/i.jpg"
@@ -166,6 +168,16 @@ def test_the_same_idempotency_key_and_body_is_answered_again_without_a_charge(ca
     assert [entry.replayed for entry in caller.box.ledger.submits] == [False, True]
     assert [entry.charged for entry in caller.box.ledger.submits] == [3.36, 0]
     assert caller.box.ledger.duplicates == []
+
+
+def test_a_lost_answer_can_be_had_again_with_the_same_idempotency_key(caller):
+    caller.box.next(drop_after_accept())
+    body = json.dumps(TEXT).encode()
+    assert caller.call("POST", PATH, body=body, idempotency_key="k-1").effect.ending == "drop"
+    again = caller.call("POST", PATH, body=body, idempotency_key="k-1")
+    assert (again.status, again.effect.ending) == (200, "answer")
+    assert task_of(json.loads(again.body)) in caller.box.tasks
+    assert caller.box.ledger.accepted == 1
 
 
 def test_the_same_idempotency_key_with_another_body_is_refused(caller):

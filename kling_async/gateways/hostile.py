@@ -76,7 +76,7 @@ _IDS = (
     b"9" * 40,
     b"1e999",
     b"NaN",
-    '"ｎ７５"'.encode(),
+    '"\uff4e\uff17\uff15"'.encode(),
 )
 _SHAPES = (
     b'{"code": 200, "data": {"task_id": @, "id": @, "job_id": @}}',
@@ -116,9 +116,10 @@ _VALUES = (
     b"99999999999999999999",
 )
 _FACTS = (
-    b"status code message error error_message error_code detail progress duration credits credits_cost consumed_credits "
-    b"cost created created_at completed completed_at estimated_time estimated_completion expires_at url video_url "
-    b"thumbnail_url response result output request_id success remain_balance remain_credits used_balance unlimited_quota"
+    b"status code message error error_message error_code detail progress duration credits credits_cost "
+    b"consumed_credits cost created created_at completed completed_at estimated_time estimated_completion expires_at "
+    b"url video_url thumbnail_url response result output request_id success remain_balance remain_credits "
+    b"used_balance unlimited_quota"
 )
 
 

@@ -182,8 +182,8 @@ def check_asks_about(gateway: Gateway, task_id: str, api_key: str) -> None:
 
 def check_hostile(gateway: Gateway, request: Request, not_executed: frozenset[int] = frozenset()) -> None:
     """Check that no answer, however broken, raises anything but a `KlingError` or is read as something absurd."""
-    for status in STATUSES:
-        for body in BODIES:
+    for body in BODIES:
+        for status in STATUSES if body in UNREADABLE else (200, 400, 500):
             check_answer(gateway, request, HttpResponse(status, {}, body), not_executed)
 
 

@@ -102,9 +102,9 @@ def moment(value: object) -> datetime | None:
         if not isinstance(value, str):
             return None
         read = datetime.fromisoformat(_FRACTION.sub(r".\1", value.strip()))
+        read = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None
-    read = read if read.tzinfo else read.replace(tzinfo=UTC)
     return read if read.year > 1970 else None
 
 

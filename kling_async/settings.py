@@ -212,6 +212,14 @@ def rate_limits(rate: Rate) -> tuple[RateLimit, ...]:
     raise ConfigurationError(f"rate takes '10/s', a RateLimit, a list of them or None, not {shown(rate)}", field="rate")
 
 
+def positive_seconds(name: str, value: Any) -> float | None:
+    """Return a number of seconds above 0, or None. Raises `ConfigurationError` for anything else."""
+    sound = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    if value is None or sound:
+        return None if value is None else float(value)
+    raise ConfigurationError(f"{name} must be a number of seconds above 0 or None, not {value!r}", field=name)
+
+
 DEFAULT_CONCURRENCY = 20
 
 

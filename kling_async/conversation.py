@@ -1,0 +1,79 @@
+"""Drives a gateway's conversations over the transport: credentials at the last moment, nothing but our own errors."""
+
+import asyncio
+import logging
+import time
+from typing import Any, TypeVar
+
+from kling_async.errors import KlingError, ProtocolError, ResponseLostError, scrub
+from kling_async.gateways.protocol import Gateway
+from kling_async.secret import Secret
+from kling_async.transport import Fence, Transport
+from kling_async.wire import Exchange, HttpRequest, HttpResponse
+
+log = logging.getLogger("kling_async")
+
+T = TypeVar("T")
+
+
+class Conversations:
+    """Talks to one gateway.
+
+    Args:
+        gateway: whose conversations they are.
+        transport: what carries them.
+    """
+
+    def __init__(self, gateway: Gateway, transport: Transport) -> None:
+        self.gateway = gateway
+        self.transport = transport
+        self._secret = secret_of(gateway)
+
+    async def hold(
+        self, exchange: Exchange[T], *, timeout: float, fence: Fence | None = None, fresh: bool = False
+    ) -> T:
+        """Drive a conversation to its end within `timeout` seconds and return its value.
+
+        Raises a `KlingError` without secrets, without foreign exceptions behind it, and naming the gateway.
+        """
+        end = asyncio.get_running_loop().time() + timeout
+        try:
+            request = next(exchange)
+            while True:
+                response = await self._answer(request, end, fence, fresh=fresh)
+                request = exchange.send(response)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        except KlingError as error:
+            failure = error
+        except Exception as error:
+            log.exception("the adapter %s failed", self.gateway.name)
+            failure = ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter")
+        finally:
+            exchange.close()
+        raise self.clean(failure)
+
+    async def _answer(self, request: HttpRequest, end: float, fence: Fence | None, *, fresh: bool) -> HttpResponse:
+        left = end - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise ResponseLostError("the conversation took too long", code="timeout")
+        authorized = self.gateway.authorize(request, time.time())
+        response = await self.transport.send(authorized, timeout=left, fence=fence, fresh=fresh)
+        log.debug("%s %s: HTTP %d", request.method, request.path, response.status)
+        return response
+
+    def clean(self, error: KlingError) -> KlingError:
+        """Return a fresh error that names the gateway and holds no trace of the key."""
+        named = error.evolve(gateway=error.gateway or self.gateway.name)
+        return named.scrubbed(self._secret) if self._secret else named
+
+    def scrubbed(self, value: Any) -> Any:
+        """Return plain data without any trace of the key."""
+        return scrub(value, self._secret)
+
+
+def secret_of(gateway: Gateway) -> str:
+    """Return the key that an adapter holds, or nothing where it keeps its credentials elsewhere."""
+    key: Secret | str | None = getattr(gateway, "api_key", None)
+    return key.reveal() if isinstance(key, Secret) else key or ""

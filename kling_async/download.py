@@ -1,0 +1,314 @@
+"""From a URL that a stranger chose to a file that plays: guarded, bounded, resumed, checked, then renamed."""
+
+import asyncio
+import errno
+import hashlib
+import os
+import re
+import shutil
+import stat
+import unicodedata
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from random import random
+from typing import BinaryIO
+from urllib.parse import urljoin
+
+from attrs import define, field
+
+from kling_async.addresses import allows, checked_url
+from kling_async.errors import DownloadError
+from kling_async.flow.backoff import backoff
+from kling_async.mp4 import problem_with
+from kling_async.results import Video
+from kling_async.settings import DownloadPolicy, RetryPolicy
+from kling_async.transport import Fetched, Transport
+
+FREE_SPACE_KEPT = 16 * 1024 * 1024
+WRITE_SIZE = 1024 * 1024
+
+_GONE = (401, 403, 404, 410)
+_REDIRECTS = (301, 302, 303, 307, 308)
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+
+
+def file_name(key: str, ending: str = ".mp4", longest: int = 100) -> str:
+    """Return a safe file name for a key of ours: letters, digits and `._-`; changed keys get a hash to stay apart."""
+    flat = unicodedata.normalize("NFKC", key)
+    safe = re.sub(r"[^\w.\-]+", "-", flat, flags=re.ASCII).strip("-. ")[:longest]
+    if safe != key or _RESERVED.fullmatch(safe):
+        safe = f"{safe or 'video'}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+    return safe + ending
+
+
+def _error(code: str, message: str, **known: object) -> DownloadError:
+    return DownloadError(message, code=code, stage="download", **known)  # type: ignore[arg-type]
+
+
+class _BrokenError(Exception):
+    """The transfer broke and may be taken up again."""
+
+    def __init__(self, error: DownloadError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _GoneError(Exception):
+    """The URL does not work any more."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+@define
+class _Transfer:
+    """How far a file has come.
+
+    Args:
+        file: the open `.part` file.
+        directory: where it is.
+        size: bytes written.
+        validator: the ETag or date that `If-Range` needs, or None.
+        total: the whole length the server announced, or None.
+    """
+
+    file: BinaryIO
+    directory: Path
+    size: int = 0
+    validator: str | None = None
+    total: int | None = None
+
+    def restart(self) -> None:
+        """Forget what was written."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.size, self.validator, self.total = 0, None, None
+
+
+@define
+class Download:
+    """Fetches one video.
+
+    Args:
+        transport: opens the connections.
+        policy: limits.
+        retry: how often a broken transfer is taken up again.
+        base_url: the gateway, whose host and port are allowed.
+        refresh: asks the gateway for the video again.
+    """
+
+    transport: Transport
+    policy: DownloadPolicy
+    retry: RetryPolicy
+    base_url: str
+    refresh: Callable[[], Awaitable[Video | None]]
+    _failures: int = field(default=0, init=False)
+
+    def target(self, video: Video, path: Path, *, overwrite: bool) -> Path:
+        """Return the file to write. Raises `DownloadError` (disk) where it may not be written."""
+        target = path / file_name(video.task_id) if path.is_dir() else path
+        if not target.parent.is_dir():
+            raise _error("disk", f"there is no directory {target.parent}", task_id=video.task_id)
+        if target.is_symlink() or (target.exists() and not (overwrite and target.is_file())):
+            raise _error("disk", f"{target} exists already", task_id=video.task_id)
+        return target.parent.resolve() / target.name
+
+    async def run(self, video: Video, target: Path, *, overwrite: bool) -> Path:
+        """Fetch the video into `target`; the file appears there only when it is whole."""
+        part = target.with_name(f"{target.name}.part")
+        failure: DownloadError | None = None
+        try:
+            file = _opened(part)
+        except OSError as error:
+            raise _disk(error, part).evolve(task_id=video.task_id) from None
+        try:
+            with file:
+                await self._fetch_whole(video, _Transfer(file, target.parent))
+                await asyncio.to_thread(_sync, file)
+            await asyncio.to_thread(_publish, part, target, overwrite=overwrite)
+        except DownloadError as error:
+            failure = error.evolve(task_id=video.task_id)
+        except OSError as error:
+            failure = _disk(error, target).evolve(task_id=video.task_id)
+        finally:
+            part.unlink(missing_ok=True)
+        if failure is not None:
+            raise failure
+        return target
+
+    async def _fetch_whole(self, video: Video, transfer: _Transfer) -> None:
+        """Fetch until the file is whole, taking broken transfers up and renewing an expired URL once."""
+        url, renewed = video.url, False
+        while True:
+            before = transfer.size
+            try:
+                await self._fetch(url, transfer)
+            except _GoneError as gone:
+                status = gone.status
+            except _BrokenError as broken:
+                await self._pause(broken.error, moved=transfer.size > before)
+                continue
+            else:
+                break
+            fresh = None if renewed else await self.refresh()
+            renewed = True
+            if fresh is None:
+                raise _error("expired", f"the video's URL answers HTTP {status}", http_status=status)
+            url = fresh.url
+        problem = await asyncio.to_thread(problem_with, transfer.file, transfer.size)
+        if problem is not None:
+            raise _error("not_a_video", problem)
+
+    async def _pause(self, error: DownloadError, *, moved: bool) -> None:
+        self._failures = 1 if moved else self._failures + 1
+        if self._failures >= self.retry.attempts:
+            raise error
+        await asyncio.sleep(backoff(self.retry, self._failures, random()))
+
+    async def _fetch(self, url: str, transfer: _Transfer) -> None:
+        """Make one pass over the URL and its redirects."""
+        for _ in range(self.policy.max_redirects + 1):
+            parts = checked_url(url)
+            guarded = not allows(parts, self.policy.allow_private_hosts, self.base_url)
+            onwards = await self._one(url, transfer, guarded=guarded)
+            if onwards is None:
+                return
+            url = urljoin(url, onwards)
+        raise _error("redirects", f"the video's URL redirects more than {self.policy.max_redirects} times")
+
+    async def _one(self, url: str, transfer: _Transfer, *, guarded: bool) -> str | None:
+        """Fetch one URL; returns where it redirects to, or None when the body is written."""
+        headers = {}
+        if transfer.size and transfer.validator:
+            headers = {"Range": f"bytes={transfer.size}-", "If-Range": transfer.validator}
+        elif transfer.size:
+            transfer.restart()
+        try:
+            async with self.transport.fetch(url, headers, guarded=guarded, stall=self.policy.stall) as answer:
+                if answer.status in _REDIRECTS:
+                    return str(answer.headers.get("location", ""))
+                self._check_head(answer, transfer)
+                await self._write(answer, transfer)
+        except DownloadError as error:
+            broken = _BrokenError(error) if error.code == "network" else None
+            if broken is None:
+                raise
+        else:
+            return None
+        raise broken
+
+    def _check_head(self, answer: Fetched, transfer: _Transfer) -> None:
+        """Decide from the status and header fields whether, and where, the body is written."""
+        if answer.status in _GONE:
+            raise _GoneError(answer.status)
+        if answer.status == 416:
+            transfer.restart()
+            raise _BrokenError(_error("network", "the server does not know the range", http_status=416))
+        if answer.status not in (200, 206):
+            words = f"the video's host answered HTTP {answer.status}"
+            raise _BrokenError(_error("network", words, http_status=answer.status))
+        length = answer.headers.get("content-length", "")
+        expected = int(length) if length.isdigit() and len(length) < 19 else None
+        if answer.status == 206 and not _continues(answer.headers, transfer):
+            transfer.restart()
+            raise _BrokenError(_error("network", "the server sent another range than it was asked for"))
+        if answer.status == 200 and transfer.size:
+            transfer.restart()
+        if expected is not None:
+            transfer.total = transfer.size + expected
+            self._check_size(transfer.total)
+            free = shutil.disk_usage(transfer.directory).free
+            if expected + FREE_SPACE_KEPT > free:
+                raise _error("disk", f"the video has {expected} bytes, {free} are free")
+        transfer.validator = _strong_validator(answer.headers)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.policy.max_bytes:
+            raise _error("too_large", f"the video is larger than {self.policy.max_bytes} bytes")
+
+    async def _write(self, answer: Fetched, transfer: _Transfer) -> None:
+        """Write the body while watching its size and its speed."""
+        loop = asyncio.get_running_loop()
+        since, fresh = loop.time(), 0
+        pending: list[bytes] = []
+        held = 0
+        try:
+            async for chunk in answer.chunks:
+                held += len(chunk)
+                fresh += len(chunk)
+                self._check_size(transfer.size + held)
+                pending.append(chunk)
+                if held >= WRITE_SIZE:
+                    await _append(transfer, pending)
+                    pending, held = [], 0
+                now = loop.time()
+                if now - since >= self.policy.stall:
+                    if fresh < self.policy.minimum_speed * (now - since):
+                        raise _error("too_slow", f"slower than {self.policy.minimum_speed:g} bytes a second")
+                    since, fresh = now, 0
+        finally:
+            await _append(transfer, pending)
+        if transfer.total is not None and transfer.size != transfer.total and "content-encoding" not in answer.headers:
+            raise _BrokenError(_error("network", f"{transfer.size} of {transfer.total} bytes came"))
+
+
+async def _append(transfer: _Transfer, chunks: list[bytes]) -> None:
+    if chunks:
+        data = b"".join(chunks)
+        transfer.size += len(data)
+        await asyncio.to_thread(transfer.file.write, data)
+
+
+def _strong_validator(headers: Mapping[str, str]) -> str | None:
+    """Return what `If-Range` may hold (RFC 9110, 13.1.5): a strong ETag; a date is too coarse to trust."""
+    tag = headers.get("etag", "")
+    return tag if tag.startswith('"') else None
+
+
+def _continues(headers: Mapping[str, str], transfer: _Transfer) -> bool:
+    match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", headers.get("content-range", "").strip())
+    if not match or int(match[1]) != transfer.size or headers.get("etag") not in (None, transfer.validator):
+        return False
+    return transfer.total is None or match[3] in ("*", str(transfer.total))
+
+
+def _opened(part: Path) -> BinaryIO:
+    """Open a new `.part`; a regular file left by a crash is replaced, anything else is not touched."""
+    try:
+        if not stat.S_ISREG(part.lstat().st_mode):
+            raise OSError(errno.EEXIST, f"{part} is not a regular file")
+        part.unlink()
+    except FileNotFoundError:
+        pass
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    return os.fdopen(os.open(part, flags, 0o644), "w+b")
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
+    """Give the file its name in one step, never over another file unless that was asked for."""
+    if overwrite:
+        part.replace(target)
+    else:
+        try:
+            os.link(part, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if target.exists():
+                raise FileExistsError(errno.EEXIST, "the file exists already", str(target)) from None
+            part.rename(target)
+    handle = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _disk(error: OSError, path: Path) -> DownloadError:
+    return _error("disk", f"{path} cannot be written: {error.strerror or type(error).__name__}")

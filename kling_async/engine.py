@@ -1,0 +1,383 @@
+"""What looks after the jobs of one session: a queue, a heap of due looks, one timer, and no asyncio task per job."""
+
+import asyncio
+import heapq
+import logging
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine
+from itertools import count
+from random import Random
+from typing import Any, TypeVar
+
+from kling_async.conversation import Conversations
+from kling_async.endings import failed
+from kling_async.errors import GenerationTimeoutError, KlingError, SessionClosedError, TaskCancelledError
+from kling_async.flow.account import Account
+from kling_async.flow.limits import Limiter
+from kling_async.gateways.protocol import Gateway
+from kling_async.looking import Looking
+from kling_async.requests import Request
+from kling_async.results import Outcome, Snapshot, Status
+from kling_async.settings import PollPlan, RateLimit, RetryPolicy, Timeouts
+from kling_async.submitting import Submitting
+from kling_async.task import TaskFuture
+from kling_async.transport import Transport
+from kling_async.wire import Exchange
+
+log = logging.getLogger("kling_async")
+
+T = TypeVar("T")
+
+CONNECTIONS = 64
+"""Requests in flight, of each kind."""
+POLLS_SHARE = 5
+"""While submits and looks both wait for a token, every fifth request is a look."""
+REMEMBERED_IDS = 200_000
+SHORTEST_WAIT = 0.0005
+
+
+class Engine:
+    """The session's caretaker.
+
+    Everything happens on one event loop; `_pump` is the only place that lets requests go. It runs after every event
+    and when its single timer fires.
+
+    Args:
+        gateway: whom to talk to.
+        transport: how.
+        slots: the most jobs in flight, or None.
+        rates: the most requests per time.
+        poll, timeouts, retry: the session's settings.
+        random: where jitter comes from.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        transport: Transport,
+        *,
+        slots: int | None,
+        rates: tuple[RateLimit, ...],
+        poll: PollPlan,
+        timeouts: Timeouts,
+        retry: RetryPolicy,
+        random: Random,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.gateway = gateway
+        self.talk = Conversations(gateway, transport)
+        self.timeouts = timeouts
+        self.plan = poll
+        self.random = random
+        self.account = Account(retry)
+        self.limiter = Limiter(rates, self.loop.time())
+        self.slots = slots
+        self.used_slots = 0
+        self.unfinished: dict[TaskFuture, None] = {}
+        self.refused_requests = 0
+        self.closing = False
+        self._ids: OrderedDict[str, str] = OrderedDict()
+        self._queue: deque[TaskFuture] = deque()
+        self._returned: list[tuple[int, TaskFuture]] = []
+        self._looks: list[tuple[float, int, TaskFuture]] = []
+        self._expiries: list[list[Any]] = []
+        self._number = count()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._busy = {"submit": 0, "look": 0}
+        self._streak = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._pumping = False
+        self._submitting = Submitting(self)
+        self._looking = Looking(self)
+
+    # Taking jobs in.
+
+    def add(self, job: TaskFuture) -> None:
+        """Queue a job for its turn."""
+        self.unfinished[job] = None
+        objection = self.account.objects and self.account.objection(self.cost(job.request), self.now())
+        if objection:
+            self.fail(job, objection.evolve(attempts=0))
+            return
+        job.order = next(self._number)
+        self._queue.append(job)
+        self.wake()
+
+    def follow(self, job: TaskFuture, wait: float) -> None:
+        """Look after a job that the gateway has, with the first look in `wait` seconds."""
+        now = self.now()
+        self.unfinished[job] = None
+        self._hold_slot(job)
+        if job.timeout is not None:
+            job.deadline = now + job.timeout
+            job.expiry = [job.deadline, next(self._number), job]
+            heapq.heappush(self._expiries, job.expiry)
+        self.look_in(job, wait)
+
+    def attach(self, job: TaskFuture, task_id: str) -> None:
+        """Follow a task that was submitted elsewhere, with one look at once."""
+        job.task_id = task_id
+        job.accepted_at = self.now()
+        job.show(Status.IN_PROGRESS)
+        self.follow(job, 0.0)
+
+    def look_in(self, job: TaskFuture, wait: float) -> None:
+        """Plan the next look at a job; the last one comes shortly before its deadline."""
+        now = self.now()
+        due = now + wait
+        if job.deadline is not None and due > job.deadline:
+            last = job.deadline - min(1.0, self.plan.minimum)
+            due = last if last >= now + self.plan.minimum else due
+        heapq.heappush(self._looks, (due, next(self._number), job))
+        self.wake()
+
+    def requeue(self, job: TaskFuture) -> None:
+        """Put a job back at the head of the queue, in the order in which the jobs came."""
+        self.release(job)
+        job.show(Status.QUEUED)
+        heapq.heappush(self._returned, (job.order, job))
+
+    def claim(self, task_id: str, key: str) -> str | None:
+        """Remember whose task an id is; returns the key of the job that has it already, or None."""
+        owner = self._ids.setdefault(task_id, key)
+        if len(self._ids) > REMEMBERED_IDS:
+            self._ids.popitem(last=False)
+        return owner if owner != key else None
+
+    # Letting requests go.
+
+    def now(self) -> float:
+        """Return the session's time in seconds."""
+        return self.loop.time()
+
+    def wake(self) -> None:
+        """Let `_pump` run soon."""
+        if not self._pumping and not self.closing:
+            self._pumping = True
+            self.loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pumping = False
+        if self.closing:
+            return
+        now = self.now()
+        self._expire(now)
+        while True:
+            kind = self._turn(now)
+            if kind is None or not self.limiter.ready(now):
+                break
+            self.limiter.take(now)
+            self._streak = self._streak + 1 if kind == "submit" else 0
+            self._busy[kind] += 1
+            if kind == "submit":
+                self._start(self._submitting.send(self._admit()), "submit")
+            else:
+                self._start(self._looking.look(self._due(now)), "look")
+        self._set_timer(now)
+
+    def _turn(self, now: float) -> str | None:
+        """Return what goes next: submits before looks, since an idle slot costs more than a late look."""
+        submit, look = self._may_submit(now), self._may_look(now)
+        if submit and not (look and self._streak >= POLLS_SHARE - 1):
+            return "submit"
+        return "look" if look else None
+
+    def _may_submit(self, now: float) -> bool:
+        if self.slots is not None and self.used_slots >= self.slots:
+            return False
+        if self._busy["submit"] >= CONNECTIONS or not self.account.may_submit(now, self._busy["submit"]):
+            return False
+        while self._returned and self._returned[0][1].done():
+            heapq.heappop(self._returned)
+        while self._queue and self._queue[0].done():
+            self._queue.popleft()
+        return bool(self._returned or self._queue)
+
+    def _may_look(self, now: float) -> bool:
+        while self._looks and self._looks[0][2].done():
+            heapq.heappop(self._looks)
+        due = bool(self._looks) and self._looks[0][0] <= now
+        return due and self._busy["look"] < CONNECTIONS and self.account.may_poll(now)
+
+    def _admit(self) -> TaskFuture:
+        job = heapq.heappop(self._returned)[1] if self._returned else self._queue.popleft()
+        self._hold_slot(job)
+        job.show(Status.SUBMITTING)
+        return job
+
+    def _hold_slot(self, job: TaskFuture) -> None:
+        if not job.slot:
+            job.slot = True
+            self.used_slots += 1
+
+    @property
+    def running(self) -> int:
+        """Jobs that the gateway has accepted, as far as is known."""
+        return self.used_slots - self._busy["submit"]
+
+    def _due(self, now: float) -> list[TaskFuture]:
+        jobs: list[TaskFuture] = []
+        while self._looks and self._looks[0][0] <= now and len(jobs) < max(1, self.gateway.poll_batch):
+            job = heapq.heappop(self._looks)[2]
+            if not job.done():
+                jobs.append(job)
+        return jobs
+
+    def _set_timer(self, now: float) -> None:
+        """Set the one timer to the next moment at which something can happen by itself."""
+        times = [self.account.next_change(now)]
+        if self._turn(now) is not None:
+            times.append(self.limiter.next_time(now))
+        elif self._looks and self._busy["look"] < CONNECTIONS:
+            times.append(max(self._looks[0][0], self.account.paused_until))
+        if self._expiries:
+            times.append(self._expiries[0][0])
+        when = max(min(times), now + SHORTEST_WAIT)
+        armed = self._timer is not None and self._timer.when() > now
+        if when == math.inf or (armed and self._timer is not None and self._timer.when() <= when):
+            return  # waking too early costs nothing: the timer is set anew then
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_at(when, self._pump)
+
+    def _expire(self, now: float) -> None:
+        while self._expiries and (self._expiries[0][2] is None or self._expiries[0][0] <= now):
+            _, number, job = heapq.heappop(self._expiries)
+            if job is None or job.done():
+                continue
+            if job.looking:  # the look in flight may bring the video, and ends by itself
+                job.expiry = [now + 0.1, number, job]
+                heapq.heappush(self._expiries, job.expiry)
+            else:
+                self.give_up(job)
+
+    def _start(self, work: Coroutine[Any, Any, None], kind: str) -> None:
+        task = self.loop.create_task(work)
+        self._tasks[task] = kind
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        kind = self._tasks.pop(task)
+        if kind in self._busy:
+            self._busy[kind] -= 1
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a %s ended unexpectedly", kind, exc_info=task.exception())
+        self.wake()
+
+    async def control(self, exchange: Exchange[T], *, fresh: bool = False) -> T:
+        """Hold a conversation that concerns no job, as soon as the limits allow it."""
+        while not self.limiter.ready(self.now()):  # noqa: ASYNC110 - the limiter says when; nobody signals it
+            await asyncio.sleep(max(self.limiter.next_time(self.now()) - self.now(), SHORTEST_WAIT))
+        self.limiter.take(self.now())
+        return await self.talk.hold(exchange, timeout=self.timeouts.poll, fresh=fresh)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in the background until the session closes."""
+        self._start(work, "errand")
+
+    # Ending jobs.
+
+    def end(self, job: TaskFuture, outcome: Outcome, status: Status, snapshot: Snapshot | None = None) -> None:
+        """End a job, free its slot and tell everybody who waits."""
+        if job.done():
+            return
+        self.release(job)
+        self.unfinished.pop(job, None)
+        if job.expiry is not None:
+            job.expiry[2] = None
+            job.expiry = None
+        job.end(outcome, status, snapshot)
+        self.wake()
+
+    def fail(
+        self, job: TaskFuture, error: KlingError, status: Status = Status.FAILED, snapshot: Snapshot | None = None
+    ) -> None:
+        """End a job with an error."""
+        outcome = failed(job, error, self.now(), status)
+        log.info("job %s: %s (%s)", job.key, type(error).__name__, outcome.error.code)
+        self.end(job, outcome, status, snapshot)
+
+    def fail_queued(self, reason: Callable[[TaskFuture], KlingError | None]) -> None:
+        """End every queued job for which there is a reason."""
+        for job in [*(entry[1] for entry in self._returned), *self._queue]:
+            error = None if job.done() else reason(job)
+            if error is not None:
+                self.fail(job, error.evolve(attempts=None, task_id=None, key=None))
+        self._queue = deque(job for job in self._queue if not job.done())
+
+    def give_up(self, job: TaskFuture) -> None:
+        """Stop looking at a job whose time is up; it may still run."""
+        error = GenerationTimeoutError(
+            f"no result within {job.timeout:g} s; the job may still run, `attach` picks it up",
+            gateway=self.gateway.name,
+            stage="poll",
+            charged=job.charged(),
+            cause=job.last_error,
+        )
+        self.fail(job, error, Status.IN_PROGRESS)
+
+    def refuse_looks(self, error: KlingError) -> None:
+        """The key was refused on a look: stop following every job, keeping the ids, and send nothing more."""
+        self._submitting.stop(error)
+        for job in list(self.unfinished):
+            if job.task_id is not None:
+                self.fail(job, error.evolve(task_id=job.task_id, charged=job.charged()), Status.IN_PROGRESS)
+
+    def release(self, job: TaskFuture) -> None:
+        """Give the job's slot back."""
+        if job.slot:
+            job.slot = False
+            self.used_slots -= 1
+
+    def withdraw(self, job: TaskFuture, *, unsent_only: bool = False) -> bool:
+        """Stop looking after a job; see `TaskFuture.cancel` and `TaskFuture.withdraw_unsent`."""
+        if job.done() or (unsent_only and job.task_id is not None):
+            return False
+        if job.status is Status.SUBMITTING:
+            # The POST runs to its end, so that its id is not lost.
+            job.withdrawn = "unsent" if unsent_only and job.withdrawn == "no" else "yes"
+        else:
+            self.drop(job)
+        return True
+
+    def drop(self, job: TaskFuture) -> None:
+        """End a job as cancelled, at the gateway too where it can."""
+        cancelling = self.gateway.cancel(job.task_id) if job.task_id is not None else None
+        error = TaskCancelledError(gateway=self.gateway.name, charged=job.charged())
+        self.fail(job, error, Status.CANCELLED)
+        if cancelling is not None and not self.closing:
+            self.spawn(self._looking.cancel_there(job, cancelling))
+
+    def cost(self, request: Request | None) -> Any:
+        """Return what a request should cost, or None where that is not known."""
+        try:
+            return self.gateway.estimate(request) if request is not None else None
+        except KlingError:
+            return None
+
+    # The end of the session.
+
+    async def close(self) -> None:
+        """Stop taking jobs in, let the submits that have begun end, and fail what is unfinished with its id."""
+        self.closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        closed = SessionClosedError("the session was closed before this was sent", gateway=self.gateway.name)
+        self.fail_queued(lambda _: closed)
+        submits = [task for task, kind in self._tasks.items() if kind == "submit"]
+        for task, kind in self._tasks.items():
+            if kind != "submit":
+                task.cancel()
+        if submits:
+            # Each has a hard deadline of its own; a cancelled one would be in doubt.
+            await asyncio.wait(submits, timeout=self.timeouts.submit + self.timeouts.connect + 5)
+        rest = list(self._tasks)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        for job in list(self.unfinished):
+            words = "the session was closed; the job may still run, `attach` picks it up"
+            error = SessionClosedError(words, gateway=self.gateway.name, charged=job.charged())
+            self.fail(job, error, Status.IN_PROGRESS if job.task_id else Status.FAILED)
+        await self.talk.transport.close()

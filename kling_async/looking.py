@@ -1,0 +1,163 @@
+"""Looking at running jobs: a failed look is a missed look, and what is final stays final."""
+
+import logging
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from kling_async.endings import generation_failed, no_video, succeeded
+from kling_async.errors import (
+    AuthenticationError,
+    KlingError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+)
+from kling_async.flow.polling import next_look, spread
+from kling_async.results import Snapshot, Status
+from kling_async.submitting import eta_of
+from kling_async.task import TaskFuture
+from kling_async.wire import Exchange
+
+if TYPE_CHECKING:
+    from kling_async.engine import Engine
+
+log = logging.getLogger("kling_async")
+
+NOT_FOUND_GRACE = 60.0
+"""Seconds for which a new task may be unknown to the gateway: its own copies may lag behind."""
+LOOKS_FOR_A_URL = 3
+"""A success without a URL is looked at this often: gateways were seen to report the success first."""
+
+
+class Looking:
+    """Looks at jobs for an engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    async def look(self, jobs: list[TaskFuture]) -> None:
+        """Look at some jobs with one request and plan the next look at each."""
+        engine = self._engine
+        begun = engine.now()
+        for job in jobs:
+            job.looking = True
+            job.polls += 1
+            job.looked_at = begun
+        ids = [job.task_id for job in jobs if job.task_id is not None]
+        failure: KlingError | None = None
+        found = {}
+        try:
+            # A look that failed may have met a poisoned connection; the next one gets its own.
+            fresh = any(job.missed for job in jobs)
+            exchange = engine.gateway.poll(ids)
+            found = dict(await engine.talk.hold(exchange, timeout=self._patience(jobs), fresh=fresh))
+        except KlingError as error:
+            failure = error.evolve(stage="poll")
+        finally:
+            for job in jobs:
+                job.looking = False
+        if failure is None:
+            engine.account.looked()
+            for job in jobs:
+                self._seen(job, found.get(job.task_id or ""))
+        else:
+            self._missed(jobs, failure, begun)
+
+    def _patience(self, jobs: list[TaskFuture]) -> float:
+        """Return the look's deadline: its own, cut where a job's time ends."""
+        engine = self._engine
+        ends = [job.deadline for job in jobs if job.deadline is not None]
+        left = min(ends) - engine.now() if ends else engine.timeouts.poll
+        return min(engine.timeouts.poll, max(left, 0.5))
+
+    def _missed(self, jobs: list[TaskFuture], error: KlingError, begun: float) -> None:
+        engine = self._engine
+        if isinstance(error, (AuthenticationError, PermissionDeniedError)):
+            engine.refuse_looks(error)
+            return
+        if isinstance(error, RateLimitError):
+            engine.refused_requests += 1
+            engine.account.slowed(engine.now(), begun, error, engine.random.random())
+        for job in jobs:
+            if isinstance(error, NotFoundError) and self._is_gone(job, error):
+                continue
+            self._again(job, error)
+
+    def _again(self, job: TaskFuture, error: KlingError) -> None:
+        if job.done():
+            return
+        job.missed += 1
+        job.last_error = error.evolve(task_id=job.task_id, key=job.key)
+        log.debug("job %s: a missed look: %s", job.key, type(error).__name__)
+        self._plan(job)
+
+    def _is_gone(self, job: TaskFuture, error: KlingError) -> bool:
+        engine = self._engine
+        if job.done() or engine.now() - (job.accepted_at or 0.0) < NOT_FOUND_GRACE:
+            return job.done()
+        engine.fail(job, error.evolve(task_id=job.task_id, charged="unknown"))
+        return True
+
+    def _seen(self, job: TaskFuture, snapshot: Snapshot | None) -> None:
+        engine = self._engine
+        if job.done():
+            return
+        if snapshot is None:
+            self._missed([job], NotFoundError(gateway=engine.gateway.name, task_id=job.task_id), engine.now())
+            return
+        job.missed = 0
+        if snapshot.credits is None and job.credits is not None and snapshot.status is not Status.FAILED:
+            snapshot = evolve(snapshot, credits=job.credits)
+        if snapshot.status is Status.SUCCEEDED:
+            self._succeeded(job, snapshot)
+        elif snapshot.status is Status.FAILED:
+            engine.account.ended(refunded=snapshot.credits == 0)
+            engine.fail(
+                job, engine.talk.clean(generation_failed(engine.gateway.name, snapshot)), Status.FAILED, snapshot
+            )
+        else:
+            if snapshot != job.snapshot():
+                job.show(Status.IN_PROGRESS, snapshot)
+            self._plan(job, snapshot)
+
+    def _succeeded(self, job: TaskFuture, snapshot: Snapshot) -> None:
+        engine = self._engine
+        if snapshot.urls:
+            clean = evolve(snapshot, raw=engine.talk.scrubbed(snapshot.raw))
+            engine.account.ended(refunded=False)
+            log.info("job %s: succeeded", job.key)
+            engine.end(job, succeeded(job, clean, engine.now()), Status.SUCCEEDED, clean)
+            return
+        job.unfinished_looks += 1
+        if job.unfinished_looks < LOOKS_FOR_A_URL:
+            self._plan(job, soon=True)
+            return
+        engine.account.ended(refunded=False)
+        error: ProtocolError = no_video(engine.gateway.name, snapshot, job.charged())
+        engine.fail(job, engine.talk.clean(error), Status.FAILED, snapshot)
+
+    def _plan(self, job: TaskFuture, snapshot: Snapshot | None = None, *, soon: bool = False) -> None:
+        engine = self._engine
+        now = engine.now()
+        if job.deadline is not None and now >= job.deadline:
+            engine.give_up(job)
+            return
+        age = now - (job.accepted_at if job.accepted_at is not None else now)
+        whole = eta_of(snapshot) if snapshot else None
+        wait = next_look(
+            engine.plan,
+            age,
+            progress=snapshot.progress if snapshot else None,
+            eta=whole - age if whole is not None else None,
+            missed=job.missed,
+        )
+        engine.look_in(job, engine.plan.minimum if soon else spread(engine.plan, wait, engine.random.random()))
+
+    async def cancel_there(self, job: TaskFuture, exchange: Exchange[None]) -> None:
+        """Cancel a job at the gateway; whether that worked changes nothing for its owner."""
+        try:
+            await self._engine.talk.hold(exchange, timeout=self._engine.timeouts.poll)
+        except KlingError as error:
+            log.info("job %s could not be cancelled at the gateway: %s", job.key, type(error).__name__)

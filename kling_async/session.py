@@ -1,0 +1,424 @@
+"""`KlingSession`: one account at one gateway, its limits and its running jobs."""
+
+import asyncio
+import logging
+import mimetypes
+import os
+import random
+import secrets
+import warnings
+from collections.abc import AsyncIterable, Awaitable
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import anyio
+from attrs import frozen
+
+from kling_async.credentials import base_url_for, gateway_for
+from kling_async.engine import CONNECTIONS, Engine
+from kling_async.errors import (
+    ConfigurationError,
+    DownloadError,
+    Fault,
+    InvalidRequestError,
+    KlingError,
+    ProtocolError,
+    SessionClosedError,
+    UnsupportedError,
+)
+from kling_async.gateways.protocol import Gateway
+from kling_async.requests import KINDS, Request
+from kling_async.results import Balance, Cost, Outcome, Snapshot, Success, Video, video_of
+from kling_async.secret import Secret
+from kling_async.settings import (
+    DownloadPolicy,
+    PollPlan,
+    Rate,
+    RetryPolicy,
+    Timeouts,
+    positive_seconds,
+    rate_limits,
+    slot_limit,
+)
+from kling_async.stream import Requests, Stream
+from kling_async.task import TaskFuture
+from kling_async.wire import is_task_id
+
+log = logging.getLogger("kling_async")
+
+_SAME: Any = object()
+
+
+@frozen
+class Stats:
+    """What a session is doing at this moment.
+
+    Args:
+        slots: the most jobs in flight, or None for no limit.
+        used: jobs in flight.
+        waiting: jobs that wait for their turn.
+        refused: requests that were answered with 429 so far.
+    """
+
+    slots: int | None
+    used: int
+    waiting: int
+    refused: int
+
+
+class KlingSession:
+    """Makes videos through one gateway, many at once, each paid for at most once.
+
+    Use it with `async with`, on one event loop. Leaving it never hangs and never loses an id: it lets the POSTs that
+    have begun come to their end (at most `timeouts.submit` seconds), and fails unfinished futures with
+    `SessionClosedError`, which carries the task id.
+
+    Args:
+        gateway: a name ("kling3api", "apiin", "klinggenerator", "apimart", or a plug-in's), a `Gateway`, or None
+            (default) for the environment variable `KLING_GATEWAY`.
+        api_key: the key; None (default) for the gateway's own variable (`KLING3API_API_KEY`, `APIIN_API_KEY`,
+            `KLINGGENERATOR_API_KEY`, `APIMART_API_KEY`) or `KLING_API_KEY`.
+        base_url: origin of the API with an optional prefix; None (default) for `KLING_BASE_URL`, else the documented
+            one.
+        concurrency: the most jobs in flight, from admission to their end (default 20); None for no limit of ours,
+            "auto" for what the library chooses: at present the default, and fewer while the gateway says it is full.
+        rate: the most requests per time, submits and looks together: "10/s" (default), "30/min", "1000/day", a
+            `RateLimit` or a list of them; None for no limit of ours, "auto" for what the library chooses: at present
+            the default.
+        poll: when to look at running jobs.
+        timeouts: how long to wait for what.
+        retry: how stubborn to be where trying again cannot cost twice.
+        downloads: what a download may do.
+
+    Raises:
+        ConfigurationError: no such gateway, no key, a key or URL that cannot be used, or a wrong setting.
+    """
+
+    def __init__(
+        self,
+        gateway: str | Gateway | None = None,
+        *,
+        api_key: str | Secret | None = None,
+        base_url: str | None = None,
+        concurrency: int | Literal["auto"] | None = 20,
+        rate: Rate = "10/s",
+        poll: PollPlan = PollPlan(),
+        timeouts: Timeouts = Timeouts(),
+        retry: RetryPolicy = RetryPolicy(),
+        downloads: DownloadPolicy = DownloadPolicy(),
+    ) -> None:
+        self._engine: Engine | None = None
+        self._closed = False
+        self.gateway = gateway_for(gateway, api_key)
+        self.base_url = base_url_for(self.gateway, base_url)
+        self._slots = slot_limit(concurrency)
+        self._rates = rate_limits(rate)
+        self._poll = poll
+        self._timeouts = timeouts
+        self._retry = retry
+        self._downloads = downloads
+        self._pid = os.getpid()
+        self._name = secrets.token_hex(4)
+        self._number = count(1)
+        self._keys: dict[str, TaskFuture] = {}
+        self._targets: set[Path] = set()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._engine else "not entered"
+        return f"<KlingSession {self.gateway.name} at {self.base_url} {state}>"
+
+    # Lifetime.
+
+    async def __aenter__(self) -> Self:
+        if self._closed:
+            raise SessionClosedError("this session was closed; make a new one")
+        if self._engine is not None:
+            raise ConfigurationError("this session is open already")
+        self._engine = Engine(
+            self.gateway,
+            self._transport(),
+            slots=self._slots,
+            rates=self._rates,
+            poll=self._poll,
+            timeouts=self._timeouts,
+            retry=self._retry,
+            random=random.Random(),
+        )
+        return self
+
+    def _transport(self) -> Any:
+        from kling_async.transport import AiohttpTransport
+
+        return AiohttpTransport(self.base_url, connect=self._timeouts.connect, connections=CONNECTIONS)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the session; what `async with` does at its end. Closing twice is closing once."""
+        engine, self._engine = self._engine, None
+        self._closed = True
+        if engine is None:
+            return
+        # Cancelling now would cut a paid POST in two: the close runs to its bounded end, then the cancel goes on.
+        with anyio.CancelScope(shield=True):
+            await _to_its_end(engine.close())
+
+    def __del__(self) -> None:
+        if getattr(self, "_engine", None) is not None and self._pid == os.getpid():
+            warnings.warn(f"{self!r} was never closed; use `async with`", ResourceWarning, stacklevel=2, source=self)
+
+    def _here(self) -> Engine:
+        """Return the engine, if this is the place to use it."""
+        if self._closed:
+            raise SessionClosedError
+        if self._engine is None:
+            raise ConfigurationError("this session is not open; use `async with KlingSession(…) as session:`")
+        if os.getpid() != self._pid:
+            raise ConfigurationError("this session belongs to the parent process; open one after the fork")
+        try:
+            here = asyncio.get_running_loop() is self._engine.loop
+        except RuntimeError:
+            here = False
+        if not here:
+            raise ConfigurationError("this session belongs to another event loop; use it where it was opened")
+        return self._engine
+
+    # Making videos.
+
+    def submit(self, request: Request, *, key: str | None = None, timeout: float | None = _SAME) -> TaskFuture:
+        """Submit a request and return its handle at once; what is wrong with the request comes on the future.
+
+        Args:
+            request: what is wanted.
+            key: a name of your own for this job, at most 200 printable characters. The same key again in this
+                session returns the same future and pays once; with another request it fails.
+            timeout: seconds from acceptance until we stop looking; None for no end; left out: `timeouts.generation`.
+
+        Raises:
+            ConfigurationError: the session is not open, or used in another event loop or a forked child.
+            SessionClosedError: the session was closed.
+        """
+        engine = self._here()
+        if key is not None and key in self._keys:
+            return self._known(engine, key, request)
+        job = self._job(engine, request, key, timeout)
+        bad_key = _key_fault(key)
+        if key is not None and bad_key is None:
+            self._keys[key] = job
+        fault = bad_key or _request_fault(request) or self._gateway_fault(request)
+        if fault is not None:
+            engine.fail(job, fault)
+        else:
+            engine.add(job)
+        return job
+
+    def _job(self, engine: Engine, request: Request | None, key: str | None, timeout: float | None) -> TaskFuture:
+        seconds = self._timeouts.generation if timeout is _SAME else positive_seconds("timeout", timeout)
+        name = key if isinstance(key, str) else f"{self._name}-{next(self._number):06}"
+        return TaskFuture(engine, request, name, timeout=seconds, now=engine.now())
+
+    def _known(self, engine: Engine, key: str, request: Request) -> TaskFuture:
+        job = self._keys[key]
+        if job.request == request:
+            return job
+        other = self._job(engine, request, key, _SAME)
+        engine.fail(other, _invalid("key", f"{key!r} names another request already"))
+        return other
+
+    def _gateway_fault(self, request: Request) -> KlingError | None:
+        """Return what the gateway's adapter has against a request, before it waits for its turn."""
+        exchange = self.gateway.submit(request, "check")
+        try:
+            next(exchange)
+        except KlingError as error:
+            return error.evolve(gateway=error.gateway or self.gateway.name)
+        except Exception as error:
+            log.exception("the adapter %s failed", self.gateway.name)
+            return ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter", charged="no")
+        finally:
+            exchange.close()
+        return None
+
+    async def generate(self, request: Request, *, key: str | None = None, timeout: float | None = _SAME) -> Video:
+        """Submit a request and wait for its video; raises a `KlingError` where there is none.
+
+        Cancelling the wait withdraws the job if it was not sent yet.
+        """
+        job = self.submit(request, key=key, timeout=timeout)
+        try:
+            return await job
+        finally:
+            if not job.done() and key is None:
+                job.withdraw_unsent()
+
+    async def gather(self, requests: Requests) -> list[Outcome]:
+        """Submit all requests and return their outcomes in the order of the input: as many as there were requests.
+
+        Cancelling the wait withdraws what was not sent yet.
+        """
+        jobs: list[TaskFuture] = []
+        try:
+            if isinstance(requests, AsyncIterable):
+                async for request in requests:
+                    jobs.append(self.submit(request))  # noqa: PERF401 - what was submitted must be known if the input fails
+            else:
+                jobs.extend(map(self.submit, requests))
+            return [await job.outcome() for job in jobs]
+        finally:
+            for job in jobs:
+                if not job.done():
+                    job.withdraw_unsent()
+
+    def stream(self, requests: Requests) -> Stream:
+        """Return an async iterator of outcomes in completion order.
+
+        `requests` may be an endless iterable or async iterable; they are pulled only as slots free up. Leaving the
+        loop early withdraws what was not sent.
+        """
+        return Stream(requests, self.submit, self._here().slots)
+
+    def attach(self, task_id: str, *, key: str | None = None, timeout: float | None = _SAME) -> TaskFuture:
+        """Follow a task that was submitted elsewhere; it is looked at once without delay.
+
+        Args:
+            task_id: the gateway's id. An id this session follows already returns that future.
+            key: a name of your own; left out: the id.
+            timeout: seconds from now until we stop looking; None for no end; left out: `timeouts.generation`.
+        """
+        engine = self._here()
+        if not is_task_id(task_id):
+            job = self._job(engine, None, key, timeout)
+            engine.fail(job, InvalidRequestError("this cannot be a task id", field="task_id", code="INVALID_PARAMETER"))
+            return job
+        if engine.claim(task_id, key or task_id) is not None:
+            for known in engine.unfinished:
+                if known.task_id == task_id:
+                    return known
+        job = self._job(engine, None, key or task_id, timeout)
+        engine.attach(job, task_id)
+        return job
+
+    @property
+    def unfinished(self) -> tuple[TaskFuture, ...]:
+        """The jobs that have no outcome yet, in the order in which they were submitted."""
+        return tuple(self._engine.unfinished) if self._engine is not None else ()
+
+    @property
+    def stats(self) -> Stats:
+        """What the session is doing now."""
+        engine = self._here()
+        waiting = len(engine.unfinished) - engine.used_slots
+        return Stats(engine.slots, engine.used_slots, max(0, waiting), engine.refused_requests)
+
+    # Around the videos.
+
+    def estimate(self, request: Request) -> Cost | None:
+        """Return what a request should cost by the gateway's published prices, or None where they are unknown.
+
+        Raises `InvalidRequestError` for a request that the gateway does not take.
+        """
+        return self.gateway.estimate(request)
+
+    async def balance(self) -> Balance:
+        """Ask what is left on the account.
+
+        Raises `UnsupportedError` where the gateway cannot tell. Money that is there lets jobs be tried again after
+        `InsufficientCreditsError`.
+        """
+        engine = self._here()
+        exchange = self.gateway.balance()
+        if exchange is None:
+            raise UnsupportedError(f"{self.gateway.name} tells no balance", gateway=self.gateway.name, field="balance")
+        balance = await engine.control(exchange)
+        if balance.unlimited or balance.amount:
+            engine.account.solvent()
+        return balance
+
+    async def upload(self, path: str | os.PathLike[str]) -> str:
+        """Upload a picture and return the URL to use in a request.
+
+        Raises `UnsupportedError` where the gateway takes no uploads. A lost answer is not asked for again.
+        """
+        engine = self._here()
+        file = Path(path)
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        exchange = self.gateway.upload(file.name, kind, await anyio.Path(file).read_bytes())
+        if exchange is None:
+            raise UnsupportedError(f"{self.gateway.name} takes no uploads", gateway=self.gateway.name, field="image")
+        return await engine.control(exchange, fresh=True)
+
+    async def download(self, video: Video | Success, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Download a video to a file and return its path.
+
+        The file appears under its name only when it is whole and is a video. A directory gets a file named after the
+        task. A transfer that breaks is taken up where it stopped, and a URL that has expired is asked for anew.
+
+        Args:
+            video: the video, or the outcome that holds it.
+            path: the file, or an existing directory.
+            overwrite: whether a file of that name may be replaced (default False).
+
+        Raises:
+            DownloadError: with a `code`: blocked, expired, too_large, too_slow, not_a_video, redirects, disk, network.
+        """
+        from kling_async.download import Download
+
+        engine = self._here()
+        found = video.video if isinstance(video, Success) else video
+        download = Download(
+            engine.talk.transport, self._downloads, self._retry, self.base_url, lambda: self._refreshed(found)
+        )
+        target = download.target(found, Path(path), overwrite=overwrite)
+        if target in self._targets:
+            raise DownloadError(f"{target} is being downloaded already", code="disk", stage="download")
+        self._targets.add(target)
+        try:
+            return await download.run(found, target, overwrite=overwrite)
+        finally:
+            self._targets.discard(target)
+
+    async def _refreshed(self, video: Video) -> Video | None:
+        """Ask the gateway for the video again, for a URL that has not expired."""
+        engine = self._here()
+        try:
+            found = await engine.control(self.gateway.poll([video.task_id]))
+        except KlingError:
+            return None
+        snapshot: Snapshot | None = found.get(video.task_id)
+        return video_of(snapshot) if snapshot is not None and snapshot.urls else None
+
+
+async def _to_its_end(work: Awaitable[None]) -> None:
+    """Await something that must not be cut short; a cancellation is passed on afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def _key_fault(key: object) -> KlingError | None:
+    sound = key is None or (isinstance(key, str) and 0 < len(key) <= 200 and key.isprintable())
+    message = "is not a name of 1 to 200 printable characters"
+    return None if sound else _invalid("key", message)
+
+
+def _request_fault(request: object) -> KlingError | None:
+    if isinstance(request, tuple(KINDS.values())):
+        return None
+    message = f"a {type(request).__name__} is not a request; make one with TextToVideo(…) or request_from(…)"
+    return _invalid("request", message, "INVALID_TYPE")
+
+
+def _invalid(field: str, message: str, code: str = "INVALID_PARAMETER") -> InvalidRequestError:
+    return InvalidRequestError.of([Fault(field, code, message)])

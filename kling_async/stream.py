@@ -1,0 +1,135 @@
+"""Outcomes in the order in which they come, from requests that are pulled only as slots free up."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from kling_async.requests import Request
+from kling_async.results import Outcome
+from kling_async.task import TaskFuture
+
+WITHOUT_LIMIT = 1000
+"""Jobs in flight at once where the session sets no limit."""
+
+Requests: TypeAlias = Iterable[Request] | AsyncIterable[Request]
+
+
+class Stream(AsyncIterator[Outcome]):
+    """An asynchronous iterator of outcomes in completion order.
+
+    Requests are pulled while fewer jobs than the session has slots are unfinished or wait to be taken by the reader.
+    Leaving early, by `break`, an exception or `aclose`, withdraws what was not sent; what was sent goes on being
+    followed by the session. An error of the input itself is raised after the outcomes of what came before it.
+    """
+
+    def __init__(self, requests: Requests, submit: Callable[[Request], TaskFuture], limit: int | None) -> None:
+        self._belt = _Belt(submit, limit or WITHOUT_LIMIT)
+        self._requests = requests
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        self._belt.start(self._requests)
+        return await self._belt.next()
+
+    async def aclose(self) -> None:
+        """Leave early; see the class."""
+        self._belt.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._belt.stop()
+
+    def __del__(self) -> None:
+        # A `break` drops the last reference to this handle, though not to the belt: nobody is left to read.
+        self._belt.stop()
+
+
+class _Belt:
+    """What lies between the input and the reader. Its feeder and its jobs know it; the reader's handle owns it."""
+
+    def __init__(self, submit: Callable[[Request], TaskFuture], limit: int) -> None:
+        self._submit = submit
+        self._limit = limit
+        self._open: set[TaskFuture] = set()
+        self._ready: deque[TaskFuture] = deque()
+        self._feeder: asyncio.Task[None] | None = None
+        self._finished = False
+        self._error: Exception | None = None
+        self._changed: set[asyncio.Future[None]] = set()
+
+    def start(self, requests: Requests) -> None:
+        if self._feeder is None and not self._finished:
+            self._feeder = asyncio.get_running_loop().create_task(self._feed(requests))
+
+    async def next(self) -> Outcome:
+        while not self._ready:
+            if self._finished and not self._open:
+                error, self._error = self._error, None
+                raise error or StopAsyncIteration
+            await self._change()
+        future = self._ready.popleft()
+        self._wake()
+        return await future.outcome()
+
+    async def _feed(self, requests: Requests) -> None:
+        try:
+            if isinstance(requests, AsyncIterable):
+                async for request in requests:
+                    await self._take(request)
+            else:
+                for request in requests:
+                    await self._take(request)
+        except Exception as error:  # noqa: BLE001 - it is the user's own and reaches the reader
+            self._error = error
+        finally:
+            self._finished = True
+            self._wake()
+            if isinstance(requests, AsyncIterator) and hasattr(requests, "aclose"):
+                with contextlib.suppress(Exception):
+                    await requests.aclose()
+
+    async def _take(self, request: Request) -> None:
+        future = self._submit(request)
+        self._open.add(future)
+        future.add_done_callback(self._done)
+        while len(self._open) + len(self._ready) >= self._limit and not self._finished:
+            await self._change()
+
+    def _done(self, future: TaskFuture) -> None:
+        if future in self._open:
+            self._open.discard(future)
+            self._ready.append(future)
+            self._wake()
+
+    async def _change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._changed.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._changed.discard(waiter)
+
+    def _wake(self) -> None:
+        for waiter in self._changed:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def stop(self) -> None:
+        self._finished = True
+        feeder, self._feeder = self._feeder, None
+        if feeder is None or feeder.get_loop().is_closed():
+            return
+        if not feeder.done():
+            feeder.cancel()
+        for future in self._open:
+            future.withdraw_unsent()
+        self._open = set()

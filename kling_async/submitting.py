@@ -1,0 +1,236 @@
+"""Sending a job: one POST at a time, and what its answer means for the job and for the account."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from kling_async.endings import generation_failed, in_doubt, succeeded
+from kling_async.errors import (
+    AuthenticationError,
+    CapacityError,
+    GatewayUnavailableError,
+    InsufficientCreditsError,
+    KlingError,
+    PermissionDeniedError,
+    ProtocolError,
+    QuotaExhaustedError,
+    RateLimitError,
+    SessionClosedError,
+)
+from kling_async.flow.fate import Fate, fate_of
+from kling_async.flow.polling import first_look, spread
+from kling_async.gateways.protocol import Accepted
+from kling_async.requests import Request
+from kling_async.results import Snapshot, Status
+from kling_async.task import TaskFuture
+from kling_async.transport import Fence
+from kling_async.wire import is_task_id
+
+if TYPE_CHECKING:
+    from kling_async.engine import Engine
+
+log = logging.getLogger("kling_async")
+
+FIND_WAITS = (0.0, 2.0, 5.0, 15.0, 40.0)
+"""Seconds between lookups of a job whose answer was lost, where the gateway can look up by key."""
+
+
+class Submitting:
+    """Sends jobs for an engine."""
+
+    def __init__(self, engine: "Engine") -> None:
+        self._engine = engine
+
+    async def send(self, job: TaskFuture) -> None:
+        """Send one job and act on what comes back."""
+        engine = self._engine
+        fence = Fence()
+        job.attempts += 1
+        sent_at = engine.now()
+        failure: KlingError | None = None
+        try:
+            assert job.request is not None  # noqa: S101 - only jobs with a request are queued
+            exchange = engine.gateway.submit(job.request, identity(engine.gateway.name, job.key, job.request))
+            accepted = await engine.talk.hold(exchange, timeout=engine.timeouts.submit, fence=fence, fresh=True)
+            _check_id(accepted)
+        except KlingError as error:
+            failure = error
+        except asyncio.CancelledError:
+            self._interrupted(job, fence)
+            raise
+        if failure is None:
+            self.accept(job, accepted)
+        else:
+            await self._refused(job, failure.evolve(stage=failure.stage or "submit"), fence, sent_at)
+
+    def accept(self, job: TaskFuture, accepted: Accepted) -> None:
+        """The gateway has the job: keep its id before anybody sees it, and plan the first look."""
+        engine = self._engine
+        owner = engine.claim(accepted.task_id, job.key)
+        if owner is not None:
+            words = (
+                f"the gateway named task {accepted.task_id} for job {job.key}; it is already the task of job {owner}"
+            )
+            self._doubt(job, ProtocolError(words, gateway=engine.gateway.name, code="duplicate_task_id"))
+            return
+        engine.account.accepted()
+        job.task_id = accepted.task_id
+        job.accepted_at = engine.now()
+        snapshot = accepted.snapshot or Snapshot(job.task_id, Status.IN_PROGRESS)
+        log.info("job %s: accepted as %s", job.key, job.task_id)
+        job.show(Status.IN_PROGRESS, snapshot)
+        if snapshot.status is Status.FAILED:
+            engine.account.ended(refunded=snapshot.credits == 0)
+            engine.fail(job, generation_failed(engine.gateway.name, snapshot), Status.FAILED, snapshot)
+        elif snapshot.status is Status.SUCCEEDED and snapshot.urls:
+            engine.end(job, succeeded(job, snapshot, engine.now()), Status.SUCCEEDED, snapshot)
+        elif job.withdrawn == "yes":
+            engine.drop(job)
+        else:
+            wait = first_look(engine.plan, eta_of(snapshot))
+            engine.follow(
+                job, wait if engine.plan.first is not None else spread(engine.plan, wait, engine.random.random())
+            )
+
+    async def _refused(self, job: TaskFuture, error: KlingError, fence: Fence, sent_at: float) -> None:
+        engine = self._engine
+        self._learn(job, error, sent_at)
+        fate = fate_of(error, sent=fence.sent, dedupes=engine.gateway.dedupes_by_key)
+        if fate is Fate.REJECTED:
+            waits = isinstance(error, QuotaExhaustedError) and engine.account.policy.on_quota == "wait"
+            if waits and job.withdrawn == "no":
+                engine.requeue(job)
+            else:
+                engine.fail(job, error)
+        elif fate is Fate.IN_DOUBT:
+            await self._resolve(job, error, sent_at)
+        elif job.withdrawn != "no":
+            if _lost(error):
+                self._doubt(job, error)
+            else:
+                engine.drop(job)
+        else:
+            self._again(job, error, sent_at)
+        engine.wake()
+
+    def _learn(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
+        """Tell the account what this refusal says about every other job."""
+        engine = self._engine
+        now = engine.now()
+        match error:
+            case AuthenticationError() | PermissionDeniedError():
+                self.stop(error)
+            case InsufficientCreditsError():
+                engine.account.could_not_pay(error, engine.cost(job.request))
+                engine.fail_queued(lambda other: engine.account.objection(engine.cost(other.request), now))
+            case QuotaExhaustedError():
+                engine.account.exhausted(now, error)
+                if engine.account.policy.on_quota == "fail":
+                    engine.fail_queued(lambda _: error)
+            case RateLimitError():
+                engine.refused_requests += 1
+
+    def stop(self, error: KlingError) -> None:
+        """The key was refused: nothing that is not sent yet will be sent."""
+        self._engine.account.stopped = error
+        self._engine.fail_queued(lambda _: error)
+
+    def _again(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
+        """Send the job again later, unless it has been refused often enough while nothing else moved."""
+        engine = self._engine
+        account = engine.account
+        running = engine.running
+        account.refused(engine.now(), sent_at, error, running=running, jitter=engine.random.random())
+        busy = running > 0 and isinstance(error, (RateLimitError, CapacityError))
+        # A refusal counts only if nothing of the account was accepted since this job's last one.
+        job.refusals = 1 if job.moved != account.accepts else job.refusals + 1
+        job.moved = account.accepts
+        if job.refusals >= account.policy.attempts and not busy:
+            if _lost(error):
+                self._doubt(job, error)
+            else:
+                engine.fail(job, error.evolve(attempts=job.attempts))
+        elif engine.closing:
+            engine.fail(job, SessionClosedError(gateway=engine.gateway.name))
+        else:
+            engine.requeue(job)
+        if account.failures >= account.policy.budget and not busy:
+            engine.fail_queued(lambda other: None if other.attempts and _lost(error) else error)
+
+    async def _resolve(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
+        """Look the job up by its key where the gateway can; otherwise it stays in doubt."""
+        engine = self._engine
+        assert job.request is not None  # noqa: S101 - it was sent
+        key = identity(engine.gateway.name, job.key, job.request)
+        if error.code != "contradiction" and not engine.closing and engine.gateway.find(key) is not None:
+            engine.spawn(self._look_up(job, error, key, sent_at))
+        else:
+            self._doubt(job, error)
+
+    async def _look_up(self, job: TaskFuture, error: KlingError, key: str, sent_at: float) -> None:
+        engine = self._engine
+        try:
+            # The POST may still be on its way until its deadline has surely passed.
+            await asyncio.sleep(max(0.0, sent_at + engine.timeouts.submit - engine.now()))
+            for wait in FIND_WAITS:
+                await asyncio.sleep(wait)
+                found = await self._find(key)
+                if found is not None:
+                    self.accept(job, found)
+                    return
+        finally:
+            if not job.done() and job.task_id is None:
+                self._doubt(job, error)
+
+    async def _find(self, key: str) -> Accepted | None:
+        engine = self._engine
+        exchange = engine.gateway.find(key)
+        if exchange is None:
+            return None
+        try:
+            found = await engine.talk.hold(exchange, timeout=engine.timeouts.poll)
+            if found is not None:
+                _check_id(found)
+        except KlingError:
+            return None  # a missed look
+        return found
+
+    def _doubt(self, job: TaskFuture, cause: KlingError) -> None:
+        error = in_doubt(cause)
+        job.task_id = job.task_id or cause.task_id
+        self._engine.fail(job, error, Status.IN_DOUBT)
+
+    def _interrupted(self, job: TaskFuture, fence: Fence) -> None:
+        """The event loop itself is going down in the middle of a POST."""
+        engine = self._engine
+        if fence.sent:
+            self._doubt(job, GatewayUnavailableError("the program was stopped while the request was under way"))
+        else:
+            engine.fail(job, SessionClosedError(gateway=engine.gateway.name))
+
+
+def identity(gateway: str, key: str, request: Request, attempt: int = 1) -> str:
+    """Return a job's identity at the gateway: the same for the same key, request and attempt, in any process."""
+    from kling_async.rows import request_to
+
+    said = json.dumps([gateway, key, request_to(request), attempt], sort_keys=True)
+    return f"kling-{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
+
+
+def eta_of(snapshot: Snapshot) -> float | None:
+    """Return how many seconds the gateway expects the whole job to take, by its own clock."""
+    if snapshot.estimated_at is None or snapshot.created_at is None:
+        return None
+    return (snapshot.estimated_at - snapshot.created_at).total_seconds()
+
+
+def _check_id(accepted: Accepted) -> None:
+    if not is_task_id(accepted.task_id):
+        raise ProtocolError("the gateway gave the job an id that cannot be used", code="bad_task_id")
+
+
+def _lost(error: KlingError) -> bool:
+    """Tell whether a submit that may be sent again may also have been accepted."""
+    return error.charged != "no"

@@ -1,0 +1,281 @@
+"""The only room that knows aiohttp: it sends plain requests, returns plain responses, and says whether bytes left."""
+
+import asyncio
+import errno
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+from attrs import define, frozen
+from yarl import URL
+
+from kling_async._version import __version__
+from kling_async.addresses import is_public
+from kling_async.errors import (
+    ConnectionFailedError,
+    DownloadError,
+    KlingError,
+    ProtocolError,
+    ResponseLostError,
+)
+from kling_async.flow.backoff import retry_after
+from kling_async.wire import HttpRequest, HttpResponse
+
+MAX_BODY = 1024 * 1024
+CHUNK = 256 * 1024
+USER_AGENT = f"kling-async/{__version__}"
+
+
+@define
+class Fence:
+    """Tells whether a byte of a request may have left.
+
+    aiohttp awaits its hook for sent headers before it writes the first byte, so that a `before` which fails or is
+    cancelled keeps everything back.
+
+    Args:
+        sent: becomes True right before the first byte leaves.
+        before: awaited there first: the place for a durable record of the intent.
+    """
+
+    sent: bool = False
+    before: Callable[[], Awaitable[None]] | None = None
+
+    async def pass_through(self) -> None:
+        """Run `before`, then let the bytes go."""
+        if self.before is not None:
+            await self.before()
+        self.sent = True
+
+
+@frozen
+class Fetched:
+    """The head of a download's answer, and its body in pieces."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+class Transport(Protocol):
+    """What the session needs of the network."""
+
+    async def send(self, request: HttpRequest, *, timeout: float, fence: Fence | None, fresh: bool) -> HttpResponse:
+        """Send one request and return the whole answer within `timeout` seconds.
+
+        Raises `ConnectionFailedError` if no byte left, `ResponseLostError` or `ProtocolError` otherwise.
+        """
+        ...
+
+    def fetch(self, url: str, headers: Mapping[str, str], *, guarded: bool, stall: float) -> Any:
+        """Return an async context manager that yields `Fetched`, without credentials and without redirects."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+async def _at_the_fence(
+    session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    fence = context.trace_request_ctx
+    if fence is not None:
+        await fence.pass_through()
+
+
+class AiohttpTransport:
+    """HTTP over aiohttp: a fresh connection for each paid request, pooled ones for looking, guarded ones for files.
+
+    Args:
+        base_url: the gateway's origin, with its prefix if it has one.
+        connect: seconds to reach a host.
+        connections: the most sockets per purpose.
+    """
+
+    def __init__(self, base_url: str, *, connect: float, connections: int) -> None:
+        self._base_url = base_url
+        self._host = urlsplit(base_url).netloc
+        self._connect = connect
+        self._connections = connections
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_at_the_fence)
+        # A reused connection may be closing, or hold an answer that nobody asked for: a paid request gets its own.
+        self._fresh = self._session(aiohttp.TCPConnector(limit=connections, force_close=True), trace)
+        self._pooled = self._session(aiohttp.TCPConnector(limit=connections))
+        self._downloads: dict[bool, aiohttp.ClientSession] = {}
+
+    def _session(self, connector: aiohttp.TCPConnector, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect),
+            trace_configs=list(traces),
+            trust_env=False,
+        )
+
+    async def send(self, request: HttpRequest, *, timeout: float, fence: Fence | None, fresh: bool) -> HttpResponse:
+        """Send one request; see `Transport.send`."""
+        session = self._fresh if fresh else self._pooled
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                session.request(
+                    request.method,
+                    URL(request.url(self._base_url), encoded=True),
+                    data=_payload(request),
+                    headers=_headers(request),
+                    allow_redirects=False,
+                    trace_request_ctx=fence,
+                ) as response,
+            ):
+                body = await _capped(response)
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                wait = retry_after(headers.get("retry-after"), time.time()) if "retry-after" in headers else None
+                return HttpResponse(response.status, headers, body, wait)
+        except Exception as error:  # noqa: BLE001 - whatever it is, only the fence tells what it means
+            failure = self._failure(error, fence)
+        # Raised outside the handler: aiohttp's exceptions hold the request's headers, and a context would show them.
+        raise failure
+
+    def _failure(self, error: Exception, fence: Fence | None) -> KlingError:
+        if isinstance(error, KlingError):
+            return error
+        sent = fence.sent if fence is not None else not isinstance(error, _NO_CONNECTION)
+        if not sent:
+            code, words = _connect_reason(error)
+            return ConnectionFailedError(f"no connection to {self._host}: {words}", code=code, stage="connect")
+        code, words = _lost_reason(error)
+        return ResponseLostError(f"the answer of {self._host} was lost: {words}", code=code)
+
+    @asynccontextmanager
+    async def fetch(
+        self, url: str, headers: Mapping[str, str], *, guarded: bool, stall: float
+    ) -> AsyncIterator[Fetched]:
+        """Open a download; see `Transport.fetch`. A guarded one connects to public addresses only."""
+        session = self._download_session(guarded=guarded)
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect, sock_read=stall)
+        failure: DownloadError | None = None
+        try:
+            async with session.get(
+                URL(url, encoded=True), headers=dict(headers), allow_redirects=False, timeout=timeout
+            ) as response:
+                found = {name.lower(): value for name, value in response.headers.items()}
+                yield Fetched(response.status, found, response.content.iter_chunked(CHUNK))
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            failure = _download_failure(error)
+        if failure is not None:
+            raise failure
+
+    def _download_session(self, *, guarded: bool) -> aiohttp.ClientSession:
+        if guarded not in self._downloads:
+            factory = _guarded_socket if guarded else None
+            connector = aiohttp.TCPConnector(limit=self._connections, force_close=True, socket_factory=factory)
+            self._downloads[guarded] = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
+                trust_env=False,
+            )
+        return self._downloads[guarded]
+
+    async def close(self) -> None:
+        """Close every session and its connections."""
+        for session in (self._fresh, self._pooled, *self._downloads.values()):
+            await session.close()
+
+
+def _headers(request: HttpRequest) -> dict[str, str]:
+    headers = dict(request.headers)
+    if request.json is not None:
+        headers.setdefault("Content-Type", "application/json")
+    return headers
+
+
+def _payload(request: HttpRequest) -> bytes | aiohttp.FormData | None:
+    if not request.parts:
+        return request.body()
+    form = aiohttp.FormData()
+    for part in request.parts:
+        form.add_field(part.name, part.data, filename=part.filename, content_type=part.content_type)
+    return form
+
+
+async def _capped(response: aiohttp.ClientResponse) -> bytes:
+    """Read the decompressed body while it streams, so that a bomb stops at the cap."""
+    pieces = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > MAX_BODY and response.status >= 400:
+            break  # the status says enough
+        if size > MAX_BODY:
+            raise ProtocolError(
+                f"the answer is larger than {MAX_BODY} bytes", http_status=response.status, code="too_large"
+            )
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+_NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
+
+
+_ERRNO_REASONS = {
+    errno.EMFILE: ("resources", "too many open files"),
+    errno.ENFILE: ("resources", "too many open files"),
+    errno.ECONNREFUSED: ("refused", "connection refused"),
+    errno.ENETUNREACH: ("unreachable", "the network is unreachable"),
+    errno.EHOSTUNREACH: ("unreachable", "the host is unreachable"),
+}
+
+
+def _connect_reason(error: Exception) -> tuple[str, str]:
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+        return "tls", "the TLS handshake failed"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "dns", "the host name cannot be resolved"
+    if isinstance(error, TimeoutError):
+        return "timeout", "it took too long"
+    return _ERRNO_REASONS.get(getattr(error, "errno", None) or 0, ("connect", type(error).__name__))
+
+
+def _lost_reason(error: Exception) -> tuple[str, str]:
+    match error:
+        case TimeoutError():
+            return "timeout", "it took too long"
+        case aiohttp.ClientPayloadError():
+            return "cut", "its body is not whole"
+        case aiohttp.ServerDisconnectedError():
+            return "disconnected", "the connection was closed"
+        case aiohttp.ClientResponseError():
+            return "protocol", "it is not HTTP"  # aiohttp calls any malformed answer a 400; no status was read
+        case OSError():
+            return "reset", "the connection broke"
+    return "lost", type(error).__name__
+
+
+def _download_failure(error: Exception) -> DownloadError:
+    if isinstance(error, _BlockedAddressError) or isinstance(getattr(error, "os_error", None), _BlockedAddressError):
+        return DownloadError("the video's host is not on the public internet", code="blocked", stage="download")
+    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+        return DownloadError("the video's URL cannot be used", code="blocked", stage="download")
+    code, words = _connect_reason(error) if isinstance(error, _NO_CONNECTION) else _lost_reason(error)
+    return DownloadError(f"the video's host: {words} ({code})", code="network", stage="download")
+
+
+class _BlockedAddressError(OSError):
+    """A socket was asked for an address that is not public."""
+
+
+def _guarded_socket(info: Any) -> socket.socket:
+    """Make a socket only for a public address; every attempt passes here, whatever name or redirect led to it."""
+    family, kind, protocol, _, address = info
+    if not is_public(str(address[0])):
+        raise _BlockedAddressError(errno.EACCES, "the address is not public")
+    return socket.socket(family=family, type=kind, proto=protocol)

@@ -96,13 +96,19 @@ class Engine:
     def add(self, job: TaskFuture) -> None:
         """Queue a job for its turn."""
         self.unfinished[job] = None
-        objection = self.account.objects and self.account.objection(self.cost(job.request), self.now())
-        if objection:
-            self.fail(job, objection.evolve(attempts=0))
+        objection = self._objection(job)
+        if objection is not None:
+            self.fail(job, objection)
             return
         job.order = next(self._number)
         self._queue.append(job)
         self.wake()
+
+    def _objection(self, job: TaskFuture) -> KlingError | None:
+        if not self.account.objects:
+            return None
+        error = self.account.objection(self.cost(job.request), self.now())
+        return error and error.evolve(attempts=None, task_id=None, key=None)
 
     def follow(self, job: TaskFuture, wait: float) -> None:
         """Look after a job that the gateway has, with the first look in `wait` seconds."""
@@ -135,6 +141,10 @@ class Engine:
     def requeue(self, job: TaskFuture) -> None:
         """Put a job back at the head of the queue, in the order in which the jobs came."""
         self.release(job)
+        objection = self._objection(job)
+        if objection is not None:
+            self.fail(job, objection)
+            return
         job.show(Status.QUEUED)
         heapq.heappush(self._returned, (job.order, job))
 
@@ -144,6 +154,16 @@ class Engine:
         if len(self._ids) > REMEMBERED_IDS:
             self._ids.popitem(last=False)
         return owner if owner != key else None
+
+    def followed(self, task_id: str) -> TaskFuture | None:
+        """Return the unfinished job that a task id belongs to, if it is ours."""
+        if task_id not in self._ids:
+            return None
+        return next((job for job in self.unfinished if job.task_id == task_id), None)
+
+    def accepted(self) -> None:
+        """Tell the account that a submit which is still counted as under way was accepted."""
+        self.account.accepted(self.running + 1)
 
     # Letting requests go.
 
@@ -186,7 +206,8 @@ class Engine:
     def _may_submit(self, now: float) -> bool:
         if self.slots is not None and self.used_slots >= self.slots:
             return False
-        if self._busy["submit"] >= CONNECTIONS or not self.account.may_submit(now, self._busy["submit"]):
+        busy = self._busy["submit"]
+        if busy >= CONNECTIONS or not self.account.may_submit(now, busy, self.running):
             return False
         while self._returned and self._returned[0][1].done():
             heapq.heappop(self._returned)

@@ -295,10 +295,10 @@ class KlingSession:
             job = self._job(engine, None, key, timeout)
             engine.fail(job, InvalidRequestError("this cannot be a task id", field="task_id", code="INVALID_PARAMETER"))
             return job
-        if engine.claim(task_id, key or task_id) is not None:
-            for known in engine.unfinished:
-                if known.task_id == task_id:
-                    return known
+        known = engine.followed(task_id)
+        if known is not None:
+            return known
+        engine.claim(task_id, key or task_id)
         job = self._job(engine, None, key or task_id, timeout)
         engine.attach(job, task_id)
         return job

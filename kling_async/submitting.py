@@ -75,8 +75,8 @@ class Submitting:
             )
             self._doubt(job, ProtocolError(words, gateway=engine.gateway.name, code="duplicate_task_id"))
             return
-        engine.account.accepted()
         job.task_id = accepted.task_id
+        engine.accepted()
         job.accepted_at = engine.now()
         snapshot = accepted.snapshot or Snapshot(job.task_id, Status.IN_PROGRESS)
         log.info("job %s: accepted as %s", job.key, job.task_id)

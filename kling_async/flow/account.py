@@ -16,7 +16,11 @@ from kling_async.results import Cost
 from kling_async.settings import RetryPolicy
 
 # A full gateway is asked again after this long even if none of our jobs has ended: others may use the account.
+# Each refused probe doubles the wait, up to the longest.
 FULL_SECONDS = 30.0
+FULL_SECONDS_MOST = 120.0
+# So many probes accepted in a row at the level where the gateway was full refute that it was full.
+CLIMBS = 8
 # No gateway documents when its day ends: a used-up quota is tried again this often.
 QUOTA_RETRY_SECONDS = 3600.0
 
@@ -29,7 +33,10 @@ class Account:
         policy: bounds every wait.
         paused_until: nothing leaves before: a 429 was answered.
         submits_paused_until: no submit leaves before: no connection, or a day's quota is used up.
-        full_until: no submit leaves before, unless a job ends: too many are running.
+        level: how many of our jobs ran when the gateway said it was full, or None: below it submits leave freely.
+        full_until: at that level no submit leaves before; then one probe does.
+        full_for: how long that is, in seconds.
+        climbs: probes at the level that were accepted in a row.
         failures: refused tries in a row, with nothing accepted in between.
         slow_downs: looks refused with 429 in a row.
         reacted_at: when it was last reacted to a refusal; answers to older requests teach nothing new.
@@ -42,7 +49,10 @@ class Account:
     policy: RetryPolicy
     paused_until: float = -math.inf
     submits_paused_until: float = -math.inf
+    level: int | None = None
     full_until: float = -math.inf
+    full_for: float = FULL_SECONDS
+    climbs: int = 0
     failures: int = 0
     slow_downs: int = 0
     reacted_at: float = -math.inf
@@ -52,11 +62,20 @@ class Account:
     refused_cost: Cost | None = None
     used_up: KlingError | None = None
 
-    def may_submit(self, now: float, in_flight: int) -> bool:
-        """Tell whether a submit may leave. After two refusals in a row one probe goes alone, not a herd."""
-        if self.failures >= 2 and in_flight:
+    def may_submit(self, now: float, in_flight: int, running: int) -> bool:
+        """Tell whether a submit may leave.
+
+        After two refusals in a row, and where the gateway was full before, one probe goes alone, not a herd.
+
+        Args:
+            now: the time.
+            in_flight: submits without an answer.
+            running: our jobs at the gateway.
+        """
+        if now < max(self.paused_until, self.submits_paused_until) or (self.failures >= 2 and in_flight):
             return False
-        return now >= max(self.paused_until, self.submits_paused_until, self.full_until)
+        full = self.level is not None and running + in_flight >= self.level
+        return not full or (in_flight == 0 and now >= self.full_until)
 
     def may_poll(self, now: float) -> bool:
         """Tell whether a look may leave."""
@@ -67,14 +86,18 @@ class Account:
         pauses = (self.paused_until, self.submits_paused_until, self.full_until)
         return min((pause for pause in pauses if pause > now), default=math.inf)
 
-    def accepted(self) -> None:
-        """Take note that the gateway took a job."""
+    def accepted(self, running: int) -> None:
+        """Take note that the gateway took a job; `running` counts it."""
         self.accepts += 1
         self.failures = 0
+        if self.level is not None and running > self.level:
+            self.level = running
+            self.climbs += 1
+            if self.climbs >= CLIMBS:
+                self.level = None  # the number of jobs is not what the gateway minds
 
     def ended(self, *, refunded: bool) -> None:
-        """Take note that a job ended: its slot at the gateway is free, and a refund may pay for another."""
-        self.full_until = -math.inf
+        """Take note that a job ended; a refund may pay for another."""
         if refunded:
             self.solvent()
 
@@ -103,8 +126,15 @@ class Account:
             self.paused_until = max(self.paused_until, now + wait)
         else:
             self.submits_paused_until = max(self.submits_paused_until, now + wait)
-        if running and (isinstance(error, CapacityError) or (isinstance(error, RateLimitError) and self.failures >= 2)):
-            self.full_until = now + max(wait, FULL_SECONDS)
+        known = self.level is not None and running >= self.level
+        repeated = isinstance(error, RateLimitError) and (self.failures >= 2 or known)
+        if running and (isinstance(error, CapacityError) or repeated):
+            # A 429 that keeps coming back while jobs run means capacity: wait for one to end instead of knocking.
+            self.full_for = min(2 * self.full_for, FULL_SECONDS_MOST) if self.level == running else FULL_SECONDS
+            self.level = running
+            self.climbs = 0
+            self.full_until = now + max(wait, self.full_for)
+            self.failures = min(self.failures, 1)
 
     def slowed(self, now: float, sent_at: float, error: KlingError, jitter: float) -> None:
         """Take note of a look that was refused with 429: the whole account waits."""

@@ -1,0 +1,41 @@
+"""What every test obeys: asyncio as the anyio backend, and no connection to anything but loopback."""
+
+import ipaddress
+import socket
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch):
+    """Refuse, before a packet leaves, every connection to an address that is not loopback."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def check(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            assert ipaddress.ip_address(address[0]).is_loopback, f"a test tried to reach {address}"
+
+    def guarded(self, address):
+        check(self, address)
+        return connect(self, address)
+
+    def guarded_ex(self, address):
+        check(self, address)
+        return connect_ex(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch):
+    """Keep the developer's own keys and gateways out of the tests."""
+    for name in ("GATEWAY", "API_KEY", "BASE_URL"):
+        monkeypatch.delenv(f"KLING_{name}", raising=False)
+    for gateway in ("KLING3API", "APIIN", "KLINGGENERATOR", "APIMART"):
+        monkeypatch.delenv(f"{gateway}_API_KEY", raising=False)

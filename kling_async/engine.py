@@ -74,6 +74,7 @@ class Engine:
         self.limiter = Limiter(rates, self.loop.time())
         self.slots = slots
         self.used_slots = 0
+        self.running = 0
         self.unfinished: dict[TaskFuture, None] = {}
         self.refused_requests = 0
         self.closing = False
@@ -114,7 +115,6 @@ class Engine:
         """Look after a job that the gateway has, with the first look in `wait` seconds."""
         now = self.now()
         self.unfinished[job] = None
-        self._hold_slot(job)
         if job.timeout is not None:
             job.deadline = now + job.timeout
             job.expiry = [job.deadline, next(self._number), job]
@@ -123,8 +123,7 @@ class Engine:
 
     def attach(self, job: TaskFuture, task_id: str) -> None:
         """Follow a task that was submitted elsewhere, with one look at once."""
-        job.task_id = task_id
-        job.accepted_at = self.now()
+        self.accepted(job, task_id)
         job.show(Status.IN_PROGRESS)
         self.follow(job, 0.0)
 
@@ -161,9 +160,12 @@ class Engine:
             return None
         return next((job for job in self.unfinished if job.task_id == task_id), None)
 
-    def accepted(self) -> None:
-        """Tell the account that a submit which is still counted as under way was accepted."""
-        self.account.accepted(self.running + 1)
+    def accepted(self, job: TaskFuture, task_id: str) -> None:
+        """Take note that the gateway has a job, before anybody else sees its id."""
+        self._hold_slot(job)
+        job.task_id = task_id
+        job.accepted_at = self.now()
+        self.running += 1
 
     # Letting requests go.
 
@@ -231,11 +233,6 @@ class Engine:
         if not job.slot:
             job.slot = True
             self.used_slots += 1
-
-    @property
-    def running(self) -> int:
-        """Jobs that the gateway has accepted, as far as is known."""
-        return self.used_slots - self._busy["submit"]
 
     def _due(self, now: float) -> list[TaskFuture]:
         jobs: list[TaskFuture] = []
@@ -350,6 +347,7 @@ class Engine:
         if job.slot:
             job.slot = False
             self.used_slots -= 1
+            self.running -= job.accepted_at is not None
 
     def withdraw(self, job: TaskFuture, *, unsent_only: bool = False) -> bool:
         """Stop looking after a job; see `TaskFuture.cancel` and `TaskFuture.withdraw_unsent`."""

@@ -75,10 +75,9 @@ class Submitting:
             )
             self._doubt(job, ProtocolError(words, gateway=engine.gateway.name, code="duplicate_task_id"))
             return
-        job.task_id = accepted.task_id
-        engine.accepted()
-        job.accepted_at = engine.now()
-        snapshot = accepted.snapshot or Snapshot(job.task_id, Status.IN_PROGRESS)
+        engine.accepted(job, accepted.task_id)
+        engine.account.accepted(engine.running)
+        snapshot = accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS)
         log.info("job %s: accepted as %s", job.key, job.task_id)
         job.show(Status.IN_PROGRESS, snapshot)
         if snapshot.status is Status.FAILED:

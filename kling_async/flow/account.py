@@ -20,7 +20,7 @@ from kling_async.settings import RetryPolicy
 FULL_SECONDS = 30.0
 FULL_SECONDS_MOST = 120.0
 # So many probes accepted in a row at the level where the gateway was full refute that it was full.
-CLIMBS = 8
+CLIMBS = 3
 # No gateway documents when its day ends: a used-up quota is tried again this often.
 QUOTA_RETRY_SECONDS = 3600.0
 
@@ -126,15 +126,30 @@ class Account:
             self.paused_until = max(self.paused_until, now + wait)
         else:
             self.submits_paused_until = max(self.submits_paused_until, now + wait)
-        known = self.level is not None and running >= self.level
-        repeated = isinstance(error, RateLimitError) and (self.failures >= 2 or known)
-        if running and (isinstance(error, CapacityError) or repeated):
-            # A 429 that keeps coming back while jobs run means capacity: wait for one to end instead of knocking.
+        if running:
+            self._judge(now, error, running, wait)
+
+    def _judge(self, now: float, error: KlingError, running: int, wait: float) -> None:
+        """Tell a full gateway from a fast one.
+
+        A 429 that keeps coming back while jobs run means capacity: wait for one to end instead of knocking. A gateway
+        that says how long to wait minds the pace, and so does one that refuses fewer jobs than it had before.
+        """
+        below = self.level is not None and running < self.level
+        if isinstance(error, CapacityError):
+            full = True
+        elif not isinstance(error, RateLimitError) or error.retry_after is not None or below:
+            full = False
+        else:
+            full = self.failures >= 2 or self.level is not None
+        if full:
             self.full_for = min(2 * self.full_for, FULL_SECONDS_MOST) if self.level == running else FULL_SECONDS
             self.level = running
             self.climbs = 0
             self.full_until = now + max(wait, self.full_for)
             self.failures = min(self.failures, 1)
+        elif below:
+            self.level = None
 
     def slowed(self, now: float, sent_at: float, error: KlingError, jitter: float) -> None:
         """Take note of a look that was refused with 429: the whole account waits."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import itertools
 import pickle
 
 import anyio
@@ -113,7 +114,7 @@ async def test_updates_yield_the_state_at_once_and_every_change_to_the_end():
     assert seen[-1] == (Status.SUCCEEDED, 1.0)
     progress = [share for _, share in seen if share is not None]
     assert progress == sorted(progress)
-    assert all(before != after for before, after in zip(seen, seen[1:], strict=False))
+    assert all(before != after for before, after in itertools.pairwise(seen))
 
 
 async def test_updates_of_an_ended_job_yield_its_last_state_and_stop():

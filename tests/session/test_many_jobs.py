@@ -151,11 +151,14 @@ async def test_an_error_of_the_input_reaches_the_reader_as_itself_after_what_cam
 
     outcomes = []
     async with VirtualSession(Sandbox(speed=10)) as session:
+        stream = session.stream(broken())
+        outcomes += [await anext(stream), await anext(stream)]
         with pytest.raises(ZeroDivisionError, match="in the user's own code"):
-            async for outcome in session.stream(broken()):
-                outcomes.append(outcome)
+            await anext(stream)
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
 
-    assert len(outcomes) == 2
+    assert [outcome.ok for outcome in outcomes] == [True, True]
 
 
 async def test_looks_are_never_closer_than_the_minimum_nor_further_apart_than_the_maximum():

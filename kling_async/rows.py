@@ -107,7 +107,7 @@ def _unknown(cells: Mapping[str, Any], kind: str, model: type[Request]) -> Itera
         if name in known:
             continue
         if name in everywhere:
-            yield Fault(name, "INVALID_PARAMETER", f"a {kind} has no {name}")
+            yield Fault(name, "INVALID_PARAMETER", f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} has no {name}")
             continue
         column = bounded(name, 60) if isinstance(name, str) and name.strip() else "(no name)"
         near = get_close_matches(str(name).lower()[:60], sorted(known | {"type"}), n=1)
@@ -188,7 +188,7 @@ def _cell(value: str, kind: type) -> Any:
         if value.lower() in _TRUE + _FALSE:
             return value.lower() in _TRUE
         raise _unreadable(f"{shown(value)} is not true or false")
-    pattern = r"[+-]?\d{1,15}" if kind is int else r"[+-]?\d{1,15}(\.\d{0,15})?"
+    pattern = r"[+-]?\d{1,15}" if kind is int else r"[+-]?(\d{1,15}(\.\d{0,15})?|\.\d{1,15})"
     if not re.fullmatch(pattern, value, re.ASCII):
         what = "a whole number" if kind is int else "a number"
         raise _unreadable(f"{shown(value)} is not {what}")

@@ -45,5 +45,8 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")
 
+    def __copy__(self) -> "Secret":
+        return self
+
     def __deepcopy__(self, memo: Any) -> "Secret":
         return self

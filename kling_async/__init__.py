@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, Shot, Subject, TextToVideo, VideoEdit
     from kling_async.results import Balance, Cost, Failure, Outcome, Snapshot, Status, Success, Timing, Video
     from kling_async.rows import request_from, request_to
-    from kling_async.session import KlingSession
+    from kling_async.session import KlingSession, Stats
     from kling_async.settings import DownloadPolicy, PollPlan, RateLimit, RetryPolicy, Timeouts
     from kling_async.task import TaskFuture
 
@@ -62,7 +62,7 @@ _ROOMS = {
     "requests": "ImageToVideo ReferenceToVideo Request Shot Subject TextToVideo VideoEdit",
     "results": "Balance Cost Failure Outcome Snapshot Status Success Timing Video",
     "rows": "request_from request_to",
-    "session": "KlingSession",
+    "session": "KlingSession Stats",
     "settings": "DownloadPolicy PollPlan RateLimit RetryPolicy Timeouts",
     "task": "TaskFuture",
 }
@@ -104,6 +104,7 @@ __all__ = [
     "SessionClosedError",
     "Shot",
     "Snapshot",
+    "Stats",
     "Status",
     "Subject",
     "SubmissionInDoubtError",

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from kling_async.errors import KlingError, ProtocolError, ResponseLostError, scrub
 from kling_async.gateways.protocol import Gateway
+from kling_async.network import Fence, Transport
 from kling_async.secret import Secret
-from kling_async.transport import Fence, Transport
 from kling_async.wire import Exchange, HttpRequest, HttpResponse
 
 log = logging.getLogger("kling_async")

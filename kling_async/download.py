@@ -20,9 +20,9 @@ from kling_async.addresses import allows, checked_url
 from kling_async.errors import DownloadError
 from kling_async.flow.backoff import backoff
 from kling_async.mp4 import problem_with
+from kling_async.network import Fetched, Transport
 from kling_async.results import Video
 from kling_async.settings import DownloadPolicy, RetryPolicy
-from kling_async.transport import Fetched, Transport
 
 FREE_SPACE_KEPT = 16 * 1024 * 1024
 WRITE_SIZE = 1024 * 1024

@@ -17,12 +17,12 @@ from kling_async.flow.account import Account
 from kling_async.flow.limits import Limiter
 from kling_async.gateways.protocol import Gateway
 from kling_async.looking import Looking
+from kling_async.network import Transport
 from kling_async.requests import Request
 from kling_async.results import Outcome, Snapshot, Status
 from kling_async.settings import PollPlan, RateLimit, RetryPolicy, Timeouts
 from kling_async.submitting import Submitting
 from kling_async.task import TaskFuture
-from kling_async.transport import Transport
 from kling_async.wire import Exchange
 
 log = logging.getLogger("kling_async")

@@ -22,10 +22,10 @@ from kling_async.errors import (
 from kling_async.flow.fate import Fate, fate_of
 from kling_async.flow.polling import first_look, spread
 from kling_async.gateways.protocol import Accepted
+from kling_async.network import Fence
 from kling_async.requests import Request
 from kling_async.results import Snapshot, Status
 from kling_async.task import TaskFuture
-from kling_async.transport import Fence
 from kling_async.wire import is_task_id
 
 if TYPE_CHECKING:

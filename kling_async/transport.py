@@ -5,13 +5,12 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from attrs import define, frozen
 from yarl import URL
 
 from kling_async._version import __version__
@@ -24,61 +23,12 @@ from kling_async.errors import (
     ResponseLostError,
 )
 from kling_async.flow.backoff import retry_after
+from kling_async.network import Fence, Fetched
 from kling_async.wire import HttpRequest, HttpResponse
 
 MAX_BODY = 1024 * 1024
 CHUNK = 256 * 1024
 USER_AGENT = f"kling-async/{__version__}"
-
-
-@define
-class Fence:
-    """Tells whether a byte of a request may have left.
-
-    aiohttp awaits its hook for sent headers before it writes the first byte, so that a `before` which fails or is
-    cancelled keeps everything back.
-
-    Args:
-        sent: becomes True right before the first byte leaves.
-        before: awaited there first: the place for a durable record of the intent.
-    """
-
-    sent: bool = False
-    before: Callable[[], Awaitable[None]] | None = None
-
-    async def pass_through(self) -> None:
-        """Run `before`, then let the bytes go."""
-        if self.before is not None:
-            await self.before()
-        self.sent = True
-
-
-@frozen
-class Fetched:
-    """The head of a download's answer, and its body in pieces."""
-
-    status: int
-    headers: Mapping[str, str]
-    chunks: AsyncIterator[bytes]
-
-
-class Transport(Protocol):
-    """What the session needs of the network."""
-
-    async def send(self, request: HttpRequest, *, timeout: float, fence: Fence | None, fresh: bool) -> HttpResponse:
-        """Send one request and return the whole answer within `timeout` seconds.
-
-        Raises `ConnectionFailedError` if no byte left, `ResponseLostError` or `ProtocolError` otherwise.
-        """
-        ...
-
-    def fetch(self, url: str, headers: Mapping[str, str], *, guarded: bool, stall: float) -> Any:
-        """Return an async context manager that yields `Fetched`, without credentials and without redirects."""
-        ...
-
-    async def close(self) -> None:
-        """Close every connection."""
-        ...
 
 
 async def _at_the_fence(

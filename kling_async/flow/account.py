@@ -175,7 +175,12 @@ class Account:
     def could_not_pay(self, error: InsufficientCreditsError, cost: Cost | None) -> None:
         """Take note of a 402: whatever costs as much, or nobody knows how much, need not be asked for."""
         known = self.refused_cost
-        self.refused_cost = cost if known is None or cost is None or cost.amount < known.amount else known
+        if self.broke is None:
+            self.refused_cost = cost
+        elif known is None or cost is None:
+            self.refused_cost = None
+        else:
+            self.refused_cost = min(known, cost, key=lambda each: each.amount)
         self.broke = error
 
     def objection(self, cost: Cost | None, now: float) -> KlingError | None:

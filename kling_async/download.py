@@ -36,7 +36,7 @@ def file_name(key: str, ending: str = ".mp4", longest: int = 100) -> str:
     """Return a safe file name for a key of ours: letters, digits and `._-`; changed keys get a hash to stay apart."""
     flat = unicodedata.normalize("NFKC", key)
     safe = re.sub(r"[^\w.\-]+", "-", flat, flags=re.ASCII).strip("-. ")[:longest]
-    if safe != key or _RESERVED.fullmatch(safe):
+    if not safe or safe != key or _RESERVED.fullmatch(safe):
         safe = f"{safe or 'video'}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
     return safe + ending
 
@@ -117,22 +117,21 @@ class Download:
     async def run(self, video: Video, target: Path, *, overwrite: bool) -> Path:
         """Fetch the video into `target`; the file appears there only when it is whole."""
         part = target.with_name(f"{target.name}.part")
+        created = False
         failure: DownloadError | None = None
         try:
-            file = _opened(part)
-        except OSError as error:
-            raise _disk(error, part).evolve(task_id=video.task_id) from None
-        try:
-            with file:
+            with _opened(part) as file:
+                created = True
                 await self._fetch_whole(video, _Transfer(file, target.parent))
                 await asyncio.to_thread(_sync, file)
             await asyncio.to_thread(_publish, part, target, overwrite=overwrite)
         except DownloadError as error:
             failure = error.evolve(task_id=video.task_id)
         except OSError as error:
-            failure = _disk(error, target).evolve(task_id=video.task_id)
+            failure = _disk(error, target if created else part).evolve(task_id=video.task_id)
         finally:
-            part.unlink(missing_ok=True)
+            if created:
+                part.unlink(missing_ok=True)
         if failure is not None:
             raise failure
         return target
@@ -256,14 +255,14 @@ class Download:
 async def _append(transfer: _Transfer, chunks: list[bytes]) -> None:
     if chunks:
         data = b"".join(chunks)
-        transfer.size += len(data)
         await asyncio.to_thread(transfer.file.write, data)
+        transfer.size += len(data)
 
 
 def _strong_validator(headers: Mapping[str, str]) -> str | None:
     """Return what `If-Range` may hold (RFC 9110, 13.1.5): a strong ETag; a date is too coarse to trust."""
     tag = headers.get("etag", "")
-    return tag if tag.startswith('"') else None
+    return tag if tag.startswith('"') and "content-encoding" not in headers else None
 
 
 def _continues(headers: Mapping[str, str], transfer: _Transfer) -> bool:

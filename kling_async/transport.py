@@ -113,15 +113,16 @@ class AiohttpTransport:
         timeout = aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect, sock_read=stall)
         failure: DownloadError | None = None
         try:
-            async with session.get(
+            response = await session.get(
                 URL(url, encoded=True), headers=dict(headers), allow_redirects=False, timeout=timeout
-            ) as response:
-                found = {name.lower(): value for name, value in response.headers.items()}
-                yield Fetched(response.status, found, response.content.iter_chunked(CHUNK))
+            )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             failure = _download_failure(error)
         if failure is not None:
             raise failure
+        async with response:
+            found = {name.lower(): value for name, value in response.headers.items()}
+            yield Fetched(response.status, found, _chunks(response))
 
     def _download_session(self, *, guarded: bool) -> aiohttp.ClientSession:
         if guarded not in self._downloads:
@@ -173,6 +174,18 @@ async def _capped(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(pieces)
 
 
+async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """Yield the decompressed body in pieces, with the network's errors as ours."""
+    failure: DownloadError | None = None
+    try:
+        async for chunk in response.content.iter_chunked(CHUNK):
+            yield chunk
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        failure = _download_failure(error)
+    if failure is not None:
+        raise failure
+
+
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
@@ -211,7 +224,7 @@ def _lost_reason(error: Exception) -> tuple[str, str]:
 
 
 def _download_failure(error: Exception) -> DownloadError:
-    if isinstance(error, _BlockedAddressError) or isinstance(getattr(error, "os_error", None), _BlockedAddressError):
+    if _NOT_PUBLIC in str(error):  # the class is lost where several addresses were tried
         return DownloadError("the video's host is not on the public internet", code="blocked", stage="download")
     if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
         return DownloadError("the video's URL cannot be used", code="blocked", stage="download")
@@ -219,13 +232,12 @@ def _download_failure(error: Exception) -> DownloadError:
     return DownloadError(f"the video's host: {words} ({code})", code="network", stage="download")
 
 
-class _BlockedAddressError(OSError):
-    """A socket was asked for an address that is not public."""
+_NOT_PUBLIC = "the address is not public"
 
 
 def _guarded_socket(info: Any) -> socket.socket:
     """Make a socket only for a public address; every attempt passes here, whatever name or redirect led to it."""
     family, kind, protocol, _, address = info
     if not is_public(str(address[0])):
-        raise _BlockedAddressError(errno.EACCES, "the address is not public")
+        raise OSError(errno.EACCES, _NOT_PUBLIC)
     return socket.socket(family=family, type=kind, proto=protocol)

@@ -172,6 +172,7 @@ PRICES: list[tuple[str, Request, int | None]] = [
     ("kling3api", TextToVideo("x", extra={"duration": True}), None),
     ("kling3api", TextToVideo("x", extra={"duration": -5}), None),
     ("kling3api", TextToVideo("x", extra={"sound": "yes"}), None),
+    ("kling3api", TextToVideo("x", extra={"sound": 1}), None),
     ("apiin", TextToVideo("x"), 200),
     ("apiin", TextToVideo("x", quality="pro", sound=True), 400),
     ("apiin", TextToVideo("x", sound=True), 300),

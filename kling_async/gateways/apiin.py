@@ -26,7 +26,7 @@ from kling_async.gateways.kling3api import snapshot_of
 from kling_async.gateways.prices import APIIN, cost_of
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.reading import record
-from kling_async.gateways.refusals import opened, required_id, same_task, unsupported
+from kling_async.gateways.refusals import opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, Request, TextToVideo, default_model
 from kling_async.results import Cost, Snapshot
 from kling_async.secret import Secret
@@ -67,7 +67,7 @@ class ApiIn(Gateway):
         """`GET /api/v1/tasks/{task_id}`; its body is not documented and taken to be that of kling3api.com."""
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/api/v1/tasks/{segment(task_id)}")
-        data = _data(opened(self.name, response, known=_TYPES))
+        data = task_of(self.name, response, _data(opened(self.name, response, known=_TYPES)))
         same_task(self.name, task_id, data.get("task_id") or data.get("id"))
         return {task_id: snapshot_of(task_id, data)}
 

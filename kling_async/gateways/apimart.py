@@ -20,7 +20,7 @@ from kling_async.gateways.apimart_body import body_of_request
 from kling_async.gateways.asking import bearer
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.reading import amount, judged, moment, reason_in, record, share, urls_in, words
-from kling_async.gateways.refusals import invalid, opened, required_id, same_task
+from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of
 from kling_async.requests import KINDS, Request
 from kling_async.results import Balance, Snapshot
 from kling_async.secret import Secret
@@ -84,7 +84,7 @@ class ApiMart(Gateway):
         """`GET /v1/tasks/{task_id}`."""
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/v1/tasks/{segment(task_id)}")
-        data = record(opened(self.name, response, known=_CODES).get("data"))
+        data = task_of(self.name, response, record(opened(self.name, response, known=_CODES).get("data")))
         same_task(self.name, task_id, data.get("id") or data.get("task_id"))
         return {task_id: _snapshot(task_id, data)}
 
@@ -140,7 +140,7 @@ def _raise_meant(refused: KlingError) -> NoReturn:
 def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
     """Read a task. Times are Unix seconds; `estimated_time` is in seconds from `created`."""
     result = record(data.get("result"))
-    urls = urls_in(result.get("videos"), result.get("video"), result.get("url"), result.get("images"))
+    urls = urls_in(result.get("videos"), result.get("video"), result.get("url"))
     reason = reason_in(data.get("error"), data.get("error_message"), data.get("fail_reason"))
     status, code = judged(data.get("status"), urls, reason)
     created = moment(data.get("created", data.get("created_at")))

@@ -25,7 +25,7 @@ from kling_async.gateways.asking import (
 from kling_async.gateways.prices import KLING3API, cost_of
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.reading import amount, judged, moment, reason_in, record, urls_in, words
-from kling_async.gateways.refusals import invalid, opened, required_id, same_task, unsupported
+from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, TextToVideo, VideoEdit, default_model
 from kling_async.results import Cost, Snapshot
 from kling_async.secret import Secret
@@ -84,7 +84,7 @@ class Kling3Api(Gateway):
         """`GET /api/status?task_id=`."""
         (task_id,) = task_ids
         response = yield HttpRequest("GET", "/api/status", query={"task_id": task_id})
-        data = record(opened(self.name, response, known=_CODES).get("data"))
+        data = task_of(self.name, response, record(opened(self.name, response, known=_CODES).get("data")))
         same_task(self.name, task_id, data.get("task_id"))
         return {task_id: snapshot_of(task_id, data)}
 

@@ -9,7 +9,7 @@ from kling_async.errors import KlingError, QuotaExhaustedError, RateLimitError
 from kling_async.gateways.asking import bearer, check_duration, check_prompt, merged, refuse_model, refuse_unknown
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.reading import amount, judged, moment, reason_in, record, seconds, share, urls_in, words
-from kling_async.gateways.refusals import invalid, opened, required_id, same_task, unsupported
+from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import Request, TextToVideo, default_model
 from kling_async.results import Snapshot
 from kling_async.secret import Secret
@@ -51,7 +51,7 @@ class KlingGenerator(Gateway):
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/v1/jobs/{segment(task_id)}")
         body = self._opened(response)
-        data = record(body.get("data")) or body
+        data = task_of(self.name, response, record(body.get("data")) or body)
         same_task(self.name, task_id, data.get("job_id") or data.get("id"))
         return {task_id: _snapshot(task_id, data)}
 

@@ -127,6 +127,14 @@ def opened(
     if submitting:
         no_contradiction(gateway, response, body)
     code, message = code_in(body, known)
+    if submitting and 200 <= response.status < 300 and code not in known and not _refuses(body):
+        raise ProtocolError(
+            message or "the gateway answered with a code that nobody knows",
+            gateway=gateway,
+            http_status=response.status,
+            code=code,
+            raw=response.excerpt(),
+        )
     kind = known.get(code) if code and 400 <= status < 500 else None
     raise refusal(
         gateway,
@@ -137,6 +145,22 @@ def opened(
         message=message,
         request_id=words(body.get("request_id"), 200),
     )
+
+
+_TASK_NAMES = ("status", "task_id", "job_id", "id", "response", "video_url", "url", "result", "output")
+
+
+def task_of(gateway: str, response: HttpResponse, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the task in the answer to a look. Raises `ProtocolError` (bad_shape) where there is none."""
+    if not any(name in data for name in _TASK_NAMES):
+        raise ProtocolError(
+            "the answer holds no task",
+            gateway=gateway,
+            http_status=response.status,
+            code="bad_shape",
+            raw=response.excerpt(),
+        )
+    return data
 
 
 def same_task(gateway: str, asked: str, *named: object) -> None:
@@ -183,6 +207,11 @@ def _status_in(code: object) -> int | None:
     """Return the HTTP error status that a body gives as its code, as a number or as text."""
     text = "" if isinstance(code, bool) else str(code)
     return int(text) if _ERROR_STATUS.fullmatch(text) else None
+
+
+def _refuses(body: Mapping[str, Any]) -> bool:
+    """Tell whether a 2xx answer says no in words that are understood: an error, a failure, or an HTTP status."""
+    return _tells_of_error(body) or body.get("success") is False or _status_in(body.get("code")) is not None
 
 
 def _tells_of_error(body: Mapping[str, Any]) -> bool:

@@ -236,7 +236,7 @@ class KlingSession:
         try:
             next(exchange)
         except KlingError as error:
-            return error.evolve(gateway=error.gateway or self.gateway.name)
+            return error.evolve(gateway=error.gateway or self.gateway.name, stage=error.stage or "validate")
         except Exception as error:
             log.exception("the adapter %s failed", self.gateway.name)
             return ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter", charged="no")

@@ -18,6 +18,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kling_async.contract import check_gateway
     from kling_async.sandbox.core import Sandbox
     from kling_async.sandbox.faults import (
         accepted_then,
@@ -50,6 +51,7 @@ __all__ = [
     "ThreadedServer",
     "accepted_then",
     "answer",
+    "check_gateway",
     "create_app",
     "drop_after_accept",
     "drop_before_accept",
@@ -73,17 +75,18 @@ __all__ = [
 ]
 
 _HOME = {
-    "KlingSandbox": "handle",
-    "Sandbox": "core",
-    "ThreadedServer": "server",
-    "create_app": "server",
-    "serve": "server",
+    "KlingSandbox": "sandbox.handle",
+    "Sandbox": "sandbox.core",
+    "ThreadedServer": "sandbox.server",
+    "check_gateway": "contract",
+    "create_app": "sandbox.server",
+    "serve": "sandbox.server",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(import_module(f"kling_async.sandbox.{_HOME.get(name, 'faults')}"), name)
+        return getattr(import_module(f"kling_async.{_HOME.get(name, 'sandbox.faults')}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,6 +6,8 @@ from kling_async.settings import PollPlan
 
 # How long jobs take before anything is learned: log-logistic, this median in seconds, shape 2.
 MEDIAN = 90.0
+# Some jobs end at once, most of them by moderation: one early look, and no gap more than twice the age after it.
+EARLY = 5.0
 
 
 def hazard(age: float, median: float = MEDIAN) -> float:
@@ -22,14 +24,14 @@ def first_look(plan: PollPlan, eta: float | None = None, median: float = MEDIAN)
         eta: seconds until the gateway expects the job to end, or None.
         median: how long jobs like this take, in seconds.
 
-    Looks are best spread as the square root of the hazard over twice the price; the first one is due where that
-    density has added up to one look.
+    Looks are best spread as the square root of the hazard over twice the price. The first one is due where that
+    density has added up to one look, or early, for the jobs that end at once.
     """
     if plan.first is not None:
         return min(plan.first, plan.maximum)
     if eta is not None and eta > 0:
         return _bounded(plan, eta)
-    return _bounded(plan, (1.5 * median * math.sqrt(plan.price)) ** (2 / 3))
+    return _bounded(plan, min(EARLY * plan.price, (1.5 * median * math.sqrt(plan.price)) ** (2 / 3)))
 
 
 def next_look(
@@ -51,7 +53,7 @@ def next_look(
         missed: looks in a row that brought no answer; each doubles the wait.
         median: how long jobs like this take, in seconds.
     """
-    wait = math.sqrt(2 * plan.price / max(hazard(age, median), 1e-9))
+    wait = min(math.sqrt(2 * plan.price / max(hazard(age, median), 1e-9)), EARLY * plan.price + 2 * age)
     if eta is not None and eta > 0:
         wait = eta
     elif progress is not None and 0 < progress < 1 and age > 0:

@@ -1,12 +1,16 @@
 """What the pytest fixture `kling_sandbox` yields: a running sandbox, and what a test asks about it."""
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
 from kling_async.sandbox.core import Sandbox
 from kling_async.sandbox.faults import Action, Operation, Rule
 from kling_async.sandbox.ledger import Ledger
+
+if TYPE_CHECKING:
+    from kling_async.session import KlingSession
 
 
 @define(eq=False)
@@ -19,6 +23,17 @@ class KlingSandbox:
     url: str
     api_key: str
     sandbox: Sandbox
+
+    def session(self, gateway: str = "kling3api", **settings: Any) -> "KlingSession":
+        """Return a session for this sandbox, at its pace: looks every few hundredths of a second, no rate limit.
+
+        Takes the settings of `KlingSession`; use it with `async with`.
+        """
+        from kling_async.session import KlingSession
+        from kling_async.settings import PollPlan, RetryPolicy
+
+        pace = {"rate": None, "poll": PollPlan(0.05, 0.05, 0.5), "retry": RetryPolicy(initial=0.05, maximum=0.5)}
+        return KlingSession(gateway, **{"api_key": self.api_key, "base_url": self.url, **pace, **settings})
 
     def next(self, action: Action, *, on: Operation = "submit") -> None:
         """Apply an action to the very next call of that operation; several of them wait in line."""

@@ -1,0 +1,132 @@
+"""The commands of `kling`: their flags and help. What they do is imported when they run."""
+
+import sys
+from typing import Any
+
+import click
+
+from kling_async._version import __version__
+from kling_async.cli.group import KlingGroup
+from kling_async.cli.options import (
+    account_options,
+    gateway_option,
+    input_options,
+    pace_options,
+    sandbox_options,
+    screen_options,
+    yes_option,
+)
+
+WIDE = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        kling.main(arguments, prog_name="kling")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+    return 0
+
+
+@click.group(cls=KlingGroup, context_settings=WIDE)
+@click.version_option(__version__, prog_name="kling")
+def kling() -> None:
+    """Make AI videos through Kling gateways: from a file of prompts to files on disk, each paid for once.
+
+    Try it without a key:  kling demo
+    """
+
+
+@kling.command("run")
+@click.argument("file", metavar="FILE|-")
+@input_options
+@click.option("--skip-invalid", is_flag=True, help="Go on with the good rows where some are not valid.")
+@click.option("-o", "--output", default="videos", show_default=True, metavar="DIR", help="Where the videos go.")
+@click.option("--no-download", is_flag=True, help="Do not download; stdout then gets the URLs.")
+@account_options
+@pace_options
+@sandbox_options
+@screen_options
+@yes_option
+def run_command(**given: Any) -> None:
+    """Make every row of a CSV or JSONL file, and download the videos.
+
+    The whole file is read and checked first; nothing is sent while a row is not valid.
+    """
+    from kling_async.cli.commands import run_file
+
+    sys.exit(run_file(given))
+
+
+@kling.command("plan")
+@click.argument("file", metavar="FILE|-")
+@input_options
+@gateway_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def plan_command(**given: Any) -> None:
+    """Check and price a file without sending anything. Needs no key."""
+    from kling_async.cli.plan import plan_file
+
+    sys.exit(plan_file(given))
+
+
+@kling.command("make")
+@click.argument("prompt")
+@click.option("--image", metavar="URL|FILE", help="First frame; a file is uploaded where the gateway takes uploads.")
+@click.option("--end-image", metavar="URL|FILE", help="Last frame.")
+@click.option("--video", metavar="URL", help="A video to edit, or with --reference to be guided by.")
+@click.option("--reference", multiple=True, metavar="URL|FILE", help="A reference picture. Repeatable.")
+@click.option("--duration", type=int, metavar="SECONDS", help="Length of the clip (default 5).")
+@click.option("--aspect-ratio", metavar="RATIO", help="16:9 (default), 9:16 or 1:1.")
+@click.option("--quality", metavar="QUALITY", help="std (default), pro or 4k.")
+@click.option("--model", metavar="MODEL", help="Default: what the kind of request implies.")
+@click.option("--sound", is_flag=True, help="With sound.")
+@click.option("-o", "--output", metavar="FILE", help="Default: named after the prompt, in this directory.")
+@account_options
+@pace_options
+@sandbox_options
+@screen_options
+@yes_option
+def make_command(**given: Any) -> None:
+    """Make one clip:  kling make "a red fox" --image https://example.com/fox.png -o fox.mp4"""
+    from kling_async.cli.make import make_clip
+
+    sys.exit(make_clip(given))
+
+
+@kling.command("gateways")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def gateways_command(as_json: bool) -> None:
+    """List the gateways, what they make, and whether a key is found for them."""
+    from kling_async.cli.gateways import list_gateways
+
+    sys.exit(list_gateways(as_json=as_json))
+
+
+@kling.command("sandbox")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
+@click.option("--speed", type=click.FloatRange(0.01, 100_000), default=1.0, show_default=True, help="How much faster.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
+@click.option("--balance", type=click.FloatRange(min=0), help="Credits in the account (default: endless).")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second (default: no limit).")
+@click.option("--max-running", type=click.IntRange(min=1), help="Jobs that may run at once (default: no limit).")
+@click.option("--daily-quota", type=click.IntRange(min=1), help="klinggenerator: submits a day (default: no limit).")
+def sandbox_command(**given: Any) -> None:
+    """Serve a simulated gateway on this machine until Ctrl-C."""
+    from kling_async.cli.sandboxing import serve_sandbox
+
+    sys.exit(serve_sandbox(given))
+
+
+@kling.command("demo")
+@click.argument("directory", required=False)
+@click.option("--gateway", metavar="NAME", help="For which gateway the sandbox stands in.")
+@click.option("--sandbox-speed", type=click.FloatRange(0.01, 100_000), default=20.0, show_default=True)
+@click.option("--sandbox-seed", type=int, default=0, show_default=True)
+@screen_options
+def demo_command(**given: Any) -> None:
+    """Make a dozen simulated clips: no key, no money, real files."""
+    from kling_async.cli.demo import run_demo
+
+    sys.exit(run_demo(given))

@@ -1,0 +1,157 @@
+"""What `kling run` does before anything is sent: read, check, ask."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import evolve
+
+from kling_async.cli.codes import USAGE
+from kling_async.cli.drive import Order, drive
+from kling_async.cli.output import json_line, talk
+from kling_async.cli.problems import InputError, Problem, problem_lines
+from kling_async.cli.reading import Job, Reading, read_jobs
+from kling_async.cli.setup import Setup
+from kling_async.cli.showing import Look, is_terminal
+from kling_async.cli.words import count, money, one_line
+from kling_async.errors import KlingError
+from kling_async.gateways.protocol import Gateway
+
+
+def setup_of(given: Mapping[str, Any]) -> Setup:
+    """Return the flags about the session."""
+    if given["sandbox"] and (given["base_url"] or given["api_key_file"]):
+        raise click.UsageError("--sandbox has its own address and key; leave --base-url and --api-key-file out.")
+    names = (
+        *("gateway", "api_key_file", "base_url", "concurrency", "rate", "poll_min", "poll_max", "poll_first"),
+        *("timeout", "submit_timeout", "allow_private_host", "sandbox"),
+    )
+    facts = {name: given[name] for name in names}
+    return Setup(**facts, speed=given["sandbox_speed"], seed=given["sandbox_seed"])
+
+
+def look_of(given: Mapping[str, Any]) -> Look:
+    """Return the flags about what is shown."""
+    return Look(
+        progress=given["progress"],
+        color=given["color"],
+        json=given["as_json"],
+        quiet=given["quiet"],
+        verbose=given["verbose"],
+    )
+
+
+def run_file(given: Mapping[str, Any]) -> int:
+    """Read the file, ask, and make every row."""
+    name, setup, look = given["file"], setup_of(given), look_of(given)
+    reading = checked(name, given["kind"], look=look, skip=given["skip_invalid"])
+    jobs = reading.jobs[: given["limit"]]
+    if not jobs:
+        talk(f"{one_line(name)} has no valid row; nothing was sent")
+        return USAGE
+    ready(setup)
+    if not agreed(setup, jobs, yes=given["yes"]):
+        return USAGE
+    directory = None if given["no_download"] else made_directory(given["output"])
+    shown = "stdin" if name == "-" else Path(name).name
+    where = f" to {given['output']}" if directory is not None else ""
+    title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {count(len(jobs), 'job')} of {shown}{where}"
+    return drive(Order(jobs=jobs, setup=setup, look=look, title=one_line(title), directory=directory))
+
+
+def checked(name: str, kind: str | None, *, look: Look, skip: bool = False) -> Reading:
+    """Read a file whole; what is wrong is listed, and unless it may be skipped nothing goes on (exit code 2)."""
+    shown = "stdin" if name == "-" else one_line(name)
+    try:
+        reading = read_jobs(name, kind)
+    except InputError as error:
+        _list(f"{shown} cannot be read, nothing was sent", error.problems, look)
+        sys.exit(USAGE)
+    if not reading.problems:
+        return reading
+    bad = count(reading.bad_rows, "row is", "rows are")
+    if skip:
+        _list(f"{shown}: {bad} not valid and left out", reading.problems, look)
+        return reading
+    _list(f"{shown} cannot run: {bad} not valid, nothing was sent", reading.problems, look)
+    if reading.jobs:
+        talk(f"\n  Go on with the {count(len(reading.jobs), 'good row')}: add --skip-invalid")
+    sys.exit(USAGE)
+
+
+def _list(headline: str, problems: Sequence[Problem], look: Look) -> None:
+    talk(headline)
+    talk("")
+    for line in problem_lines(problems):
+        talk(line)
+    if look.json:
+        from kling_async.cli.output import Output
+
+        output = Output(events=True)
+        for each in problems:
+            facts = {"row": each.row, "place": each.place, "field": each.field, "code": each.code}
+            output.tell("invalid", **facts, message=one_line(each.message))
+
+
+def ready(setup: Setup) -> None:
+    """Find out whether a session can be opened. Raises `ConfigurationError`: no key, no such gateway, a wrong flag."""
+    (evolve(setup, base_url="http://127.0.0.1") if setup.sandbox else setup).session()
+
+
+def made_directory(name: str) -> Path:
+    """Return the directory for the videos, made if need be; without one nothing is sent (exit code 2)."""
+    directory = Path(name)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        talk(f"kling: the directory {one_line(name)} cannot be made: {reason}; nothing was sent")
+        sys.exit(USAGE)
+    return directory
+
+
+def agreed(setup: Setup, jobs: Sequence[Job], *, yes: bool) -> bool:
+    """Ask before real money is spent, if there is somebody to ask."""
+    if setup.sandbox or yes or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        return True
+    question = f"Start {count(len(jobs), 'job')} for {priced(setup.adapter(), jobs)}?"
+    if click.confirm(question, default=False, err=True):
+        return True
+    talk("Nothing was sent.")
+    return False
+
+
+def priced(gateway: Gateway, jobs: Sequence[Job]) -> str:
+    """Return "about 6,200 credits" for all jobs, as far as prices are known."""
+    total, unknown, unit = Decimal(0), 0, "credits"
+    for job in jobs:
+        try:
+            cost = gateway.estimate(job.request)
+        except KlingError:  # it will fail before it is sent
+            continue
+        if cost is None:
+            unknown += 1
+        else:
+            total, unit = total + cost.amount, cost.unit
+    if unknown and not total:
+        return "a price that the gateway does not publish"
+    return f"about {money(total, unit)}" + (f" and {count(unknown, 'job')} of unknown price" if unknown else "")
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document on stdout."""
+    from kling_async.cli.output import Output
+
+    Output().line(json_line(value))
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Write lines of text on stdout."""
+    from kling_async.cli.output import Output
+
+    output = Output()
+    for line in lines:
+        output.line(line.encode("utf-8", "backslashreplace"))

@@ -1,0 +1,125 @@
+"""Drives a run from its flags to its exit code: loop, session, signals, screen, summary."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from kling_async.cli.codes import INTERRUPTED, code_of_run
+from kling_async.cli.output import Output, talk
+from kling_async.cli.reading import Job
+from kling_async.cli.runner import Run
+from kling_async.cli.setup import Setup, opened
+from kling_async.cli.showing import Look, view_for
+from kling_async.cli.signals import signals
+from kling_async.cli.summary import summary_lines
+from kling_async.cli.tally import Tally
+from kling_async.session import KlingSession
+
+Prepare = Callable[[KlingSession, Sequence[Job]], Awaitable[Sequence[Job]]]
+
+
+@frozen(kw_only=True)
+class Order:
+    """What is to be made, and how it is shown.
+
+    Args:
+        jobs: what is to be made.
+        directory, target: where videos go; see `Run`.
+        title: names the run on the screen.
+        prepare: what is done with the jobs once the session is open, before they are sent.
+    """
+
+    jobs: Sequence[Job]
+    setup: Setup
+    look: Look
+    title: str
+    directory: Path | None = None
+    target: Path | None = None
+    prepare: Prepare | None = None
+
+
+def drive(order: Order) -> int:
+    """Run the order on an event loop of its own and return the exit code."""
+    return on_loop(_driven(order))
+
+
+def on_loop(work: Coroutine[Any, Any, int]) -> int:
+    """Run a coroutine on an event loop of its own."""
+    with asyncio.Runner() as runner:
+        return runner.run(work)
+
+
+async def _driven(order: Order) -> int:
+    loop = asyncio.get_running_loop()
+    async with opened(order.setup) as session:
+        jobs = await order.prepare(session, order.jobs) if order.prepare else order.jobs
+        tally = Tally(len(jobs), loop.time())
+        output = Output(events=order.look.json, urls=order.directory is None and order.target is None)
+        view = view_for(order.look, tally, output)
+        run = Run(session, jobs, tally, view, output, directory=order.directory, target=order.target)
+        closing = _Closing(order, run)
+        output.tell("started", jobs=len(jobs), gateway=session.gateway.name, sandbox=order.setup.sandbox)
+        with signals(closing.on_signal):
+            try:
+                view.begin(order.title)
+                await run.go()
+            except BaseException:
+                view.end()
+                closing.name_unfinished()
+                raise
+            return closing.conclude()
+
+
+@frozen
+class _Closing:
+    """The end of a run, however it comes."""
+
+    order: Order
+    run: Run
+
+    def on_signal(self, code: int) -> None:
+        """Stop at the first signal; leave at once at a Ctrl-C that follows one."""
+        if self.run.stopped is None:
+            self.run.stop(code)
+        elif code == INTERRUPTED:
+            self.run.stopped = INTERRUPTED
+            self.run.abandon()
+            self._exit(self.conclude())
+
+    def conclude(self) -> int:
+        """Say what came of it and return the exit code."""
+        run, tally = self.run, self.run.tally
+        run.view.end()
+        run.output.through = None
+        code = code_of_run(tally, stopped=run.stopped, broken=bool(run.output.broken))
+        now = asyncio.get_running_loop().time()
+        names = ("succeeded", "failed", "in_doubt", "late", "not_sent", "downloaded", "download_failed")
+        facts = {name: tally.counts[name] for name in names}
+        spent = {"credits": f"{tally.spent:f}", "unpriced": tally.unpriced}
+        seconds = round(now - tally.began, 3)
+        run.output.tell("summary", jobs=tally.total, **facts, **spent, seconds=seconds, exit_code=code)
+        if not self.order.look.quiet or tally.troubles:
+            for line in summary_lines(tally, now):
+                talk(line)
+        if run.output.broken:
+            talk(run.output.broken)
+        return code
+
+    def name_unfinished(self) -> None:
+        """Something unforeseen ends the program: name what the gateway has, so that no id is lost."""
+        for job in self.run.session.unfinished:
+            if job.task_id is not None:
+                talk(f"still being made at the gateway: {job.key}, task {job.task_id}")
+
+    def _exit(self, code: int) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError, AttributeError):
+                continue
+        os._exit(code)

@@ -1,0 +1,138 @@
+"""`kling make`: one clip from the command line; local pictures are uploaded where the gateway takes uploads."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve, frozen
+
+from kling_async.cli.codes import USAGE
+from kling_async.cli.commands import agreed, look_of, ready, setup_of
+from kling_async.cli.drive import Order, drive
+from kling_async.cli.output import talk
+from kling_async.cli.reading import Job
+from kling_async.cli.words import one_line, slug
+from kling_async.errors import InvalidRequestError
+from kling_async.gateways.protocol import Gateway
+from kling_async.rows import request_from
+from kling_async.session import KlingSession
+
+PLACEHOLDER = "https://uploaded.example/"
+"""Stands for a local file until it is uploaded, so that the request can be checked and priced before."""
+MOST_BYTES = 50_000_000
+
+
+@frozen
+class _Local:
+    """A local file that a request refers to."""
+
+    url: str
+    path: Path
+
+
+def make_clip(given: Mapping[str, Any]) -> int:
+    """Make one clip."""
+    setup, look = setup_of(given), look_of(given)
+    row, files = _row(given)
+    request = request_from(row)
+    target = _target(given["output"], given["prompt"])
+    ready(setup)
+    gateway = setup.adapter()
+    _check(gateway, request, files)
+    job = Job(1, target.stem if target.stem.isprintable() else "clip", request)
+    if not agreed(setup, [job], yes=given["yes"]):
+        return USAGE
+    title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {one_line(given['prompt'], 60)}"
+
+    async def prepare(session: KlingSession, jobs: Sequence[Job]) -> Sequence[Job]:
+        return [evolve(job, request=request_from(await _uploaded(session, row, files))) for job in jobs]
+
+    prepared = prepare if files else None
+    return drive(Order(jobs=[job], setup=setup, look=look, title=title, target=target, prepare=prepared))
+
+
+def _row(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[_Local]]:
+    """Return the flags as a row, in which local files have placeholders, and those files."""
+    files: list[_Local] = []
+    row: dict[str, Any] = {"type": _kind(given), "prompt": given["prompt"]}
+    for name in ("duration", "aspect_ratio", "quality", "model"):
+        if given[name] is not None:
+            row[name] = given[name]
+    if given["sound"]:
+        row["sound"] = True
+    for name in ("image", "end_image"):
+        if given[name] is not None:
+            row[name] = _media(given[name], files)
+    if given["reference"]:
+        row["images"] = [_media(each, files) for each in given["reference"]]
+    if given["video"] is not None:
+        row["video"] = given["video"]
+    return row, files
+
+
+def _kind(given: Mapping[str, Any]) -> str:
+    if given["reference"]:
+        return "reference-to-video"
+    if given["video"] is not None:
+        return "video-edit"
+    return "image-to-video" if given["image"] is not None or given["end_image"] is not None else "text-to-video"
+
+
+def _media(text: str, files: list[_Local]) -> str:
+    """Return a URL as it is; a local file gets a placeholder. Raises `InvalidRequestError` for neither."""
+    if "://" in text or text.startswith("data:"):
+        return text
+    path = Path(text)
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except (OSError, ValueError):
+        size = None
+    if size is None:
+        raise InvalidRequestError(f"{one_line(text)} is neither a URL nor a file", field="image", code="MISSING_IMAGE")
+    if size > MOST_BYTES:
+        raise InvalidRequestError(f"{one_line(text)} has {size:,} bytes, more than any gateway takes", field="image")
+    files.append(_Local(f"{PLACEHOLDER}{len(files)}", path))
+    return files[-1].url
+
+
+def _target(output: str | None, prompt: str) -> Path:
+    """Return the file to write; one that cannot be is an error before anything is paid (exit code 2)."""
+    if output is None:
+        stem = slug(prompt) or "clip"
+        target, number = Path(f"{stem}.mp4"), 1
+        while target.exists() or target.is_symlink():
+            number += 1
+            target = Path(f"{stem}-{number}.mp4")
+        return target
+    target = Path(output)
+    if target.is_dir():
+        problem = "is a directory; name a file"
+    elif target.exists() or target.is_symlink():
+        problem = "exists already"
+    elif not target.parent.is_dir():
+        problem = "is in a directory that does not exist"
+    else:
+        return target
+    talk(f"kling: {one_line(output)} {problem}; nothing was sent")
+    sys.exit(USAGE)
+
+
+def _check(gateway: Gateway, request: Any, files: Sequence[_Local]) -> None:
+    """Raise what the gateway's adapter has against the request, and against uploads."""
+    exchange = gateway.submit(request, "check")
+    try:
+        next(exchange)
+    finally:
+        exchange.close()
+    if files and gateway.upload("check.png", "image/png", b"") is None:
+        words = f"{gateway.name} takes no uploads; give the URL of a picture instead of {files[0].path.name}"
+        raise InvalidRequestError(one_line(words), field="image", code="INVALID_PARAMETER")
+
+
+async def _uploaded(session: KlingSession, row: Mapping[str, Any], files: Sequence[_Local]) -> dict[str, Any]:
+    """Return the row with the URLs of the uploaded files."""
+    urls = {file.url: await session.upload(file.path) for file in files}
+    ready = {name: urls.get(value, value) for name, value in row.items() if isinstance(value, str)}
+    images = {"images": [urls.get(each, each) for each in row["images"]]} if "images" in row else {}
+    return {**row, **ready, **images}

@@ -1,0 +1,101 @@
+"""Data on stdout, talk on stderr; neither ever stops a run because nobody reads it."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from attrs import define, field
+
+from kling_async.cli.events import Event, stamped
+from kling_async.cli.words import one_line
+
+
+def json_line(value: Any) -> bytes:
+    """Return a value as one line of JSON, through orjson where it is installed."""
+    try:
+        import orjson
+    except ImportError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # half of a surrogate pair
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+@define
+class Output:
+    """What a run writes on stdout: JSON events, or the path of each finished file.
+
+    Args:
+        events: write events instead of paths.
+        urls: the videos are not downloaded, so their URLs are the data.
+        through: how a line is shown while a live screen owns the terminal, or None.
+    """
+
+    events: bool = False
+    urls: bool = False
+    through: Callable[[str], None] | None = None
+    broken: str = ""
+    _gone: bool = field(default=False, init=False)
+
+    def take(self, event: Event) -> None:
+        """Write what the event has to tell."""
+        if self.events:
+            self.line(json_line(event.to_dict()))
+        elif event.kind == "downloaded" and event.file is not None:
+            self.line(os.fsencode(event.file))
+        elif event.kind == "succeeded" and self.urls and event.url is not None:
+            self.line(event.url.encode())
+
+    def tell(self, kind: str, **facts: Any) -> None:
+        """Write an event that is about no job."""
+        if self.events:
+            self.line(json_line({**stamped(kind), **facts}))
+
+    def line(self, data: bytes) -> None:
+        """Write one line at once; a reader that went away is no reason to stop."""
+        if self._gone:
+            return
+        try:
+            if self.through is not None:
+                self.through(data.decode("utf-8", "backslashreplace"))
+            else:
+                out = _stdout()
+                out.write(data + b"\n")
+                out.flush()
+        except BrokenPipeError:
+            self._leave()
+        except (OSError, ValueError) as error:
+            self._leave()
+            self.broken = f"stdout cannot be written: {one_line(error)}"
+
+    def _leave(self) -> None:
+        self._gone = True
+        hush(sys.stdout)
+
+
+def _stdout() -> BinaryIO:
+    if sys.stdout is None:
+        raise BrokenPipeError
+    return sys.stdout.buffer
+
+
+def hush(stream: Any) -> None:
+    """Point a broken stream at nothing, so that the interpreter's last flush does not complain."""
+    try:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def talk(text: str) -> None:
+    """Write a line for people on stderr; whether anybody reads it does not matter."""
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        hush(sys.stderr)

@@ -1,0 +1,158 @@
+"""`kling plan`: what a file would ask for, what would be refused before sending, and what it should cost."""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from attrs import define, field
+
+from kling_async.cli.codes import DONE, USAGE
+from kling_async.cli.commands import checked, print_json, print_lines
+from kling_async.cli.problems import Problem, problem_lines
+from kling_async.cli.reading import Job
+from kling_async.cli.setup import Setup
+from kling_async.cli.showing import Look
+from kling_async.cli.words import columns, count, money, one_line
+from kling_async.errors import InvalidRequestError
+from kling_async.gateways.protocol import Gateway
+from kling_async.requests import Request
+
+
+@define
+class _Group:
+    """Jobs of one kind and quality."""
+
+    jobs: int = 0
+    seconds: int = 0
+    credits: Decimal = Decimal(0)
+    unpriced: int = 0
+
+
+@define
+class _Plan:
+    gateway: Gateway
+    groups: dict[tuple[str, str], _Group] = field(factory=dict)
+    refused: list[Problem] = field(factory=list)
+    refused_rows: int = 0
+    twins: list[tuple[int, int]] = field(factory=list)
+    unit: str = "credits"
+
+    def add(self, jobs: Sequence[Job]) -> None:
+        """Check and price jobs."""
+        seen: dict[Request, int] = {}
+        for job in jobs:
+            first = seen.setdefault(job.request, job.row)
+            if first != job.row:
+                self.twins.append((job.row, first))
+            faults = _refusal(self.gateway, job.request)
+            if faults:
+                self.refused_rows += 1
+                self.refused += [Problem(f"row {job.row}", name, words, code, job.row) for name, code, words in faults]
+            else:
+                self._price(job.request)
+
+    def _price(self, request: Request) -> None:
+        group = self.groups.setdefault((request.kind, request.quality), _Group())
+        group.jobs += 1
+        group.seconds += getattr(request, "duration", 0)
+        cost = self.gateway.estimate(request)
+        if cost is None:
+            group.unpriced += 1
+        else:
+            group.credits += cost.amount
+            self.unit = cost.unit
+
+    @property
+    def total(self) -> Decimal:
+        """What everything with a known price costs."""
+        return sum((group.credits for group in self.groups.values()), Decimal(0))
+
+
+def _refusal(gateway: Gateway, request: Request) -> list[tuple[str, str, str]]:
+    """Return what the adapter has against a request, as it would say before anything is sent."""
+    exchange = gateway.submit(request, "plan")
+    try:
+        next(exchange)
+    except InvalidRequestError as error:
+        if error.faults:
+            return list(error.faults)
+        return [(error.field or "", error.code or "", error.message)]
+    finally:
+        exchange.close()
+    return []
+
+
+def plan_file(given: Mapping[str, Any]) -> int:
+    """Read a file as `run` does and print the plan."""
+    setup = Setup(gateway=given["gateway"])
+    gateway = setup.adapter()
+    reading = checked(given["file"], given["kind"], look=Look(json=given["as_json"]))
+    jobs = reading.jobs[: given["limit"]]
+    plan = _Plan(gateway)
+    plan.add(jobs)
+    if given["as_json"]:
+        print_json(_document(plan, given["file"], len(jobs)))
+    else:
+        print_lines(_lines(plan, given["file"], len(jobs)))
+    return USAGE if plan.refused else DONE
+
+
+def _lines(plan: _Plan, name: str, jobs: int) -> list[str]:
+    prices = plan.gateway.prices_as_of
+    dated = f"prices of {prices.isoformat()}" if prices else "no published prices"
+    shown = "stdin" if name == "-" else one_line(name)
+    lines = [f"{shown}   {count(jobs, 'row')} for {plan.gateway.name}, {dated}", ""]
+    cells = [("type", "quality", "jobs", "seconds", plan.unit)]
+    for (kind, quality), group in sorted(plan.groups.items()):
+        length = f"{group.seconds:,}" if group.seconds else "-"
+        cells.append((kind, quality, f"{group.jobs:,}", length, _amount(group)))
+    made = sum(group.jobs for group in plan.groups.values())
+    unpriced = sum(group.unpriced for group in plan.groups.values())
+    total = _amount(_Group(made, 0, plan.total, unpriced))
+    cells.append(("all", "", f"{made:,}", f"{sum(group.seconds for group in plan.groups.values()):,}", total))
+    lines += columns(cells, right=(2, 3, 4))
+    if plan.twins:
+        lines += ["", f"{count(len(plan.twins), 'row asks', 'rows ask')} for the same as an earlier row; each is paid:"]
+        twins = [Problem(f"row {row}", "", f"the same as row {first}") for row, first in plan.twins]
+        lines += problem_lines(twins)
+    if plan.refused:
+        would = count(plan.refused_rows, "row would fail", "rows would fail")
+        lines += ["", f"{would} at {plan.gateway.name} before anything is sent for it:"]
+        lines += problem_lines(plan.refused)
+    return [*lines, "", "Nothing was sent."]
+
+
+def _amount(group: _Group) -> str:
+    if group.unpriced and not group.credits:
+        return "unknown"
+    return money(group.credits, "").strip() + (f" + {group.unpriced} unknown" if group.unpriced else "")
+
+
+def _document(plan: _Plan, name: str, jobs: int) -> dict[str, Any]:
+    groups = [
+        {
+            "type": kind,
+            "quality": quality,
+            "jobs": group.jobs,
+            "seconds": group.seconds,
+            "cost": f"{group.credits:f}",
+            "unpriced": group.unpriced,
+        }
+        for (kind, quality), group in sorted(plan.groups.items())
+    ]
+    prices = plan.gateway.prices_as_of
+    return {
+        "v": 1,
+        "file": one_line(name),
+        "gateway": plan.gateway.name,
+        "prices_as_of": prices.isoformat() if prices else None,
+        "rows": jobs,
+        "groups": groups,
+        "cost": f"{plan.total:f}",
+        "unit": plan.unit,
+        "same_as_earlier": [{"row": row, "earlier": first} for row, first in plan.twins],
+        "refused": [
+            {"row": each.row, "field": each.field, "code": each.code, "message": one_line(each.message)}
+            for each in plan.refused
+        ],
+    }

@@ -1,0 +1,111 @@
+"""From a job file to jobs: every row is read and checked before anything else happens."""
+
+from attrs import define, field, frozen
+
+from kling_async.cli.decode import text_of
+from kling_async.cli.problems import InputError, Problem
+from kling_async.cli.records import Record, kind_of, records
+from kling_async.cli.source import read_source
+from kling_async.cli.words import one_line, slug
+from kling_async.errors import InvalidRequestError
+from kling_async.requests import Request
+from kling_async.rows import request_from, row_key
+
+
+@frozen
+class Job:
+    """One sound row: where it stands, its name, and what it asks for."""
+
+    row: int
+    key: str
+    request: Request
+
+
+@frozen
+class Reading:
+    """What a job file holds: the jobs, what is wrong with the other rows, and the number of rows."""
+
+    jobs: tuple[Job, ...]
+    problems: tuple[Problem, ...]
+    rows: int
+
+    @property
+    def bad_rows(self) -> int:
+        """How many rows are not sound."""
+        return self.rows - len(self.jobs)
+
+
+def read_jobs(name: str, kind: str | None = None) -> Reading:
+    """Read a job file, or stdin for "-". Raises `InputError` where the file as a whole cannot be read."""
+    return jobs_in(read_source(name), name, kind)
+
+
+def jobs_in(data: bytes, name: str = "-", kind: str | None = None) -> Reading:
+    """Return what is in the bytes of a job file. Raises `InputError` where they make no sense as a whole."""
+    text = text_of(data)
+    if not text.strip():
+        raise InputError.about("file", "is empty")
+    reader = _Reader()
+    for item in records(text, kind or kind_of(name, text)):
+        reader.take(item)
+    if not reader.rows:
+        raise InputError.about("file", "has no rows")
+    return reader.reading()
+
+
+@define
+class _Reader:
+    rows: int = 0
+    sound: list[tuple[Record, str | None, Request]] = field(factory=list)
+    problems: list[Problem] = field(factory=list)
+    names: dict[str, str] = field(factory=dict)
+
+    def take(self, item: Record | Problem) -> None:
+        """Check one row."""
+        self.rows += 1
+        if isinstance(item, Problem):
+            self.problems.append(item)
+            return
+        before = len(self.problems)
+        name = self._name(item)
+        try:
+            request = request_from(item.values, text=item.text)
+        except InvalidRequestError as error:
+            self._wrong(item, error)
+            return
+        if len(self.problems) == before:
+            self.sound.append((item, name, request))
+
+    def _name(self, record: Record) -> str | None:
+        try:
+            name = row_key(record.values)
+        except InvalidRequestError as error:
+            self._wrong(record, error)
+            return None
+        name = name.strip() or None if name else None
+        if name is not None:
+            owner = self.names.setdefault(name, record.place)
+            if owner != record.place:
+                what = f"{one_line(repr(name), 60)} is the name of {owner} already"
+                self.problems.append(Problem(record.place, "id", what, row=record.number))
+        return name
+
+    def _wrong(self, record: Record, error: InvalidRequestError) -> None:
+        for fault in error.faults:
+            self.problems.append(Problem(record.place, fault.field, fault.message, fault.code, record.number))
+
+    def reading(self) -> Reading:
+        """Return everything, with a name for each job that has none."""
+        width = max(3, len(str(max((record.number for record, _, _ in self.sound), default=0))))
+        jobs = []
+        for record, name, request in self.sound:
+            jobs.append(Job(record.number, name or self._free(record.number, width, request), request))
+        return Reading(tuple(jobs), tuple(self.problems), self.rows)
+
+    def _free(self, number: int, width: int, request: Request) -> str:
+        words = slug(request.prompt) or request.kind
+        name = f"{number:0{width}}-{words}"
+        while name in self.names:
+            name += "x"
+        self.names[name] = f"row {number}"
+        return name

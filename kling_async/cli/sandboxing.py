@@ -1,0 +1,47 @@
+"""`kling sandbox`: a simulated gateway on a loopback port until Ctrl-C."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from kling_async.cli.codes import DONE, USAGE
+from kling_async.cli.commands import print_lines
+from kling_async.cli.drive import on_loop
+from kling_async.cli.output import talk
+from kling_async.cli.signals import signals
+from kling_async.cli.words import count, one_line
+from kling_async.sandbox import Sandbox
+from kling_async.sandbox.server import serve
+
+
+def serve_sandbox(given: Mapping[str, Any]) -> int:
+    """Serve until a signal comes."""
+    settings = dict(given)
+    port = settings.pop("port")
+    return on_loop(_served(Sandbox(**settings), port))
+
+
+async def _served(sandbox: Sandbox, port: int) -> int:
+    stop = asyncio.Event()
+    try:
+        with signals(lambda _: stop.set()):
+            async with serve(sandbox, port=port) as server:
+                print_lines([server.url])
+                _explain(server.url)
+                await stop.wait()
+    except OSError as error:
+        talk(f"kling: port {port} cannot be used: {one_line(error.strerror or error)}")
+        return USAGE
+    talk(f"The sandbox took {count(sandbox.ledger.accepted, 'job')}.")
+    return DONE
+
+
+def _explain(url: str) -> None:
+    talk("It stands in for every gateway, and any key will do. In another terminal:")
+    talk("")
+    for line in ("KLING_GATEWAY=kling3api", "KLING_API_KEY=anything", f"KLING_BASE_URL={url}"):
+        talk(f"  export {line}")
+    talk("")
+    talk("  kling run prompts.csv")
+    talk("")
+    talk("Ctrl-C ends it.")

@@ -1,0 +1,113 @@
+"""The live screen of a run: one bar for the whole, numbers, the last events; at most four redraws a second."""
+
+from collections import deque
+from typing import Any
+
+from attrs import define, field
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kling_async.cli.events import Event
+from kling_async.cli.tally import Tally
+from kling_async.cli.view import Moment, clock, told
+from kling_async.cli.words import money, one_line, span
+
+REDRAW_SECONDS = 0.25
+EVENTS_SHOWN = 5
+HINT = "Ctrl-C stops new submissions and waits for what is being made"
+
+
+@define
+class Screen:
+    """A live display. Every text from outside is made plain first and is never read as markup."""
+
+    tally: Tally
+    console: Console
+    title: str = ""
+    hint: str = HINT
+    _live: Live | None = field(default=None, init=False)
+    _events: deque[tuple[str, str]] = field(factory=lambda: deque(maxlen=EVENTS_SHOWN), init=False)
+    _moment: Moment | None = field(default=None, init=False)
+
+    def begin(self, title: str) -> None:
+        """Take the lower part of the terminal."""
+        self.title = title
+        self._moment = Moment(self.tally.began)
+        self._live = Live(
+            self._drawn(), console=self.console, auto_refresh=False, redirect_stdout=False, transient=True
+        )
+        self._live.start(refresh=True)
+
+    def take(self, event: Event) -> None:
+        """Remember an event for the next redraw."""
+        if event.kind not in ("accepted", "not_sent", "stopping"):
+            style = "red" if event.error is not None else "green"
+            self._events.appendleft((f"{clock()} {told(event)}", style if event.kind != "succeeded" else ""))
+
+    def say(self, text: str) -> None:
+        """Print a sentence above the live part."""
+        self.line(text)
+
+    def line(self, text: str) -> None:
+        """Print a line of data above the live part, whole however narrow the terminal is."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def tick(self, moment: Moment) -> None:
+        """Redraw, if the last time was long enough ago."""
+        if self._live is None or (self._moment and moment.now - self._moment.now < REDRAW_SECONDS):
+            return
+        self._moment = moment
+        try:
+            self._live.update(self._drawn(), refresh=True)
+        except OSError:  # the terminal went away; the run goes on
+            self._live = None
+
+    def end(self) -> None:
+        """Leave the terminal as it was."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def _drawn(self) -> Any:
+        moment = self._moment or Moment(self.tally.began)
+        tally = self.tally
+        elapsed = span(max(0.0, moment.now - tally.began))
+        lines = [_text(f"{self.title}   {elapsed}", "bold"), self._bar(moment), self._numbers(moment)]
+        lines += [_text(f" {text}", style) for text, style in self._events]
+        lines.append(_text(f" {self.hint}", "dim"))
+        return Group(*lines)
+
+    def _bar(self, moment: Moment) -> Any:
+        tally = self.tally
+        left = tally.left(moment.now, moment.slots)
+        ahead = f"{span(left)} left" if left is not None else "learning"
+        done = _text(f" {tally.ended}/{tally.total}  {ahead}", "")
+        if self.console.width < len(done) + 8:
+            return done
+        grid = Table.grid(expand=True)
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True, justify="right")
+        grid.add_row(ProgressBar(total=max(1, tally.total), completed=tally.ended), done)
+        return grid
+
+    def _numbers(self, moment: Moment) -> Text:
+        tally = self.tally
+        waiting = max(0, tally.total - tally.ended - moment.used)
+        parts = [
+            f"{tally.counts['succeeded']} done",
+            f"{tally.failures} failed",
+            f"{tally.counts['late']} late" if tally.counts["late"] else "",
+            f"{moment.used}/{moment.slots if moment.slots is not None else '-'} slots",
+            f"{waiting} waiting",
+            f"{moment.downloading} downloading" if moment.downloading else "",
+            f"{moment.refused} x 429" if moment.refused else "",
+            money(tally.spent),
+        ]
+        return Text(" " + "   ".join(filter(None, parts)), overflow="fold")
+
+
+def _text(text: str, style: str) -> Text:
+    return Text(one_line(text), style=style, no_wrap=True, overflow="ellipsis")

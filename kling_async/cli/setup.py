@@ -1,0 +1,107 @@
+"""What the flags say about the session, and the session they make: a real gateway, or the sandbox in this process."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from attrs import frozen
+
+from kling_async.errors import ConfigurationError
+from kling_async.gateways.protocol import Gateway
+from kling_async.gateways.registry import gateway_factory
+from kling_async.secret import Secret
+from kling_async.session import KlingSession
+from kling_async.settings import DownloadPolicy, PollPlan, Rate, Timeouts
+
+SANDBOX_GATEWAY = "kling3api"
+SANDBOX_SPEED = 20.0
+SANDBOX_KEY = "sandbox"
+SANDBOX_MEDIAN = 90.0
+
+
+@frozen(kw_only=True)
+class Setup:
+    """The flags, read. Times are in seconds; None leaves the library's default.
+
+    Args:
+        sandbox: talk to a sandbox in this process; `gateway` says for whom it stands in.
+        speed, seed: of the sandbox.
+    """
+
+    gateway: str | None = None
+    api_key_file: str | None = None
+    base_url: str | None = None
+    concurrency: int | Literal["auto"] | None = 20
+    rate: Rate = "10/s"
+    poll_min: float | None = None
+    poll_max: float | None = None
+    poll_first: float | None = None
+    timeout: float | None = 3600.0
+    submit_timeout: float = 90.0
+    allow_private_host: tuple[str, ...] = ()
+    sandbox: bool = False
+    speed: float = SANDBOX_SPEED
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The gateway's name. Raises `ConfigurationError` where nobody named one."""
+        if self.sandbox:
+            return self.gateway or SANDBOX_GATEWAY
+        name = self.gateway or os.environ.get("KLING_GATEWAY")
+        if not name:
+            raise ConfigurationError("no gateway: give --gateway NAME or set KLING_GATEWAY", field="gateway")
+        return name
+
+    def adapter(self) -> Gateway:
+        """Return the gateway's adapter with a key that is none, to check and to price without an account."""
+        return gateway_factory(self.name)(Secret("plan"))
+
+    def session(self, base_url: str | None = None) -> KlingSession:
+        """Return the session, not entered. Raises `ConfigurationError`."""
+        return KlingSession(
+            self.name,
+            api_key=SANDBOX_KEY if self.sandbox else self._key(),
+            base_url=base_url or self.base_url,
+            concurrency=self.concurrency,
+            rate=self.rate,
+            poll=self.poll(),
+            timeouts=Timeouts(submit=self.submit_timeout, generation=self.timeout),
+            downloads=DownloadPolicy(allow_private_hosts=self.allow_private_host),
+        )
+
+    def poll(self) -> PollPlan:
+        """Return when to look at jobs: as the flags say, else as it suits the sandbox's speed."""
+        given = (self.poll_min, self.poll_max, self.poll_first)
+        if self.sandbox and given == (None, None, None):
+            typical = max(SANDBOX_MEDIAN / self.speed, 0.05)
+            return PollPlan(first=typical / 2, minimum=typical / 10, maximum=typical / 5)
+        minimum = self.poll_min if self.poll_min is not None else min(1.0, self.poll_max or 1.0)
+        maximum = self.poll_max if self.poll_max is not None else max(30.0, minimum)
+        return PollPlan(first=self.poll_first, minimum=minimum, maximum=maximum)
+
+    def _key(self) -> str | None:
+        if self.api_key_file is None:
+            return None
+        try:
+            with Path(self.api_key_file).open("rb") as file:
+                return file.read(8192).decode("ascii").strip()
+        except (OSError, ValueError):
+            words = "the file of --api-key-file cannot be read, or holds no key"
+            raise ConfigurationError(words, field="api_key") from None
+
+
+@asynccontextmanager
+async def opened(setup: Setup) -> AsyncIterator[KlingSession]:
+    """Open the session; with `--sandbox`, serve the sandbox on loopback around it."""
+    if not setup.sandbox:
+        async with setup.session() as session:
+            yield session
+        return
+    from kling_async.sandbox import Sandbox
+    from kling_async.sandbox.server import serve
+
+    async with serve(Sandbox(seed=setup.seed, speed=setup.speed)) as server, setup.session(server.url) as session:
+        yield session

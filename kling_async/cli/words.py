@@ -1,0 +1,62 @@
+"""Words for people: one line each, without a character that could steer a terminal."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from decimal import Decimal
+
+from kling_async.errors import bounded
+
+LONGEST = 300
+
+
+def one_line(text: object, limit: int = LONGEST) -> str:
+    """Return any text as one bounded line; control characters and direction marks are escaped."""
+    return bounded(" ".join(str(text).split("\n")), limit)
+
+
+def slug(prompt: str, words: int = 6, longest: int = 48) -> str:
+    """Return the first words of a prompt as a part of a file name, or "" where it has no plain letters."""
+    plain = unicodedata.normalize("NFKD", re.sub(r"\[[^\]]*\]", " ", prompt[:1000]))
+    found = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
+    if len(found) > 1 and found[0] in ("a", "an", "the"):
+        found = found[1:]
+    return "-".join(found[:words])[:longest].strip("-")
+
+
+def count(number: int, thing: str, things: str = "") -> str:
+    """Return "1 job", "2 jobs", "1,200 jobs"."""
+    return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def money(amount: Decimal, unit: str = "credits") -> str:
+    """Return "6,200 credits"."""
+    plain = f"{amount.normalize():,f}" if amount.is_finite() and abs(amount) < Decimal("1e18") else str(amount)
+    return f"{plain} {unit}"
+
+
+def span(seconds: float) -> str:
+    """Return a time span: "4.1 s", "2 m 05 s", "3 h 12 m"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} m"
+
+
+def columns(rows: Iterable[Iterable[str]], *, right: Iterable[int] = (), gap: str = "   ") -> list[str]:
+    """Return rows of cells as lines with aligned columns; the columns in `right` are flush right."""
+    table = [list(row) for row in rows]
+    flush = set(right)
+    widths = [max(map(len, cells)) for cells in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [
+            cell.rjust(width) if number in flush else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append(gap.join(cells).rstrip())
+    return lines

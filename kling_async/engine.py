@@ -83,6 +83,7 @@ class Engine:
         self._returned: list[tuple[int, TaskFuture]] = []
         self._looks: list[tuple[float, int, TaskFuture]] = []
         self._expiries: list[list[Any]] = []
+        self._ended_early = 0
         self._number = count()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._busy = {"submit": 0, "look": 0}
@@ -235,11 +236,19 @@ class Engine:
             self.used_slots += 1
 
     def _due(self, now: float) -> list[TaskFuture]:
-        jobs: list[TaskFuture] = []
-        while self._looks and self._looks[0][0] <= now and len(jobs) < max(1, self.gateway.poll_batch):
-            job = heapq.heappop(self._looks)[2]
-            if not job.done():
+        """Take the job to look at; where one request may ask about many, those that are nearly due go with it."""
+        jobs = [heapq.heappop(self._looks)[2]]
+        batch = max(1, self.gateway.poll_batch)
+        kept = []
+        while self._looks and len(jobs) < batch and self._looks[0][0] <= now + self.plan.minimum:
+            entry = heapq.heappop(self._looks)
+            job = entry[2]
+            if not job.done() and (job.looked_at is None or now - job.looked_at >= self.plan.minimum):
                 jobs.append(job)
+            elif not job.done():
+                kept.append(entry)
+        for entry in kept:
+            heapq.heappush(self._looks, entry)
         return jobs
 
     def _set_timer(self, now: float) -> None:
@@ -260,9 +269,14 @@ class Engine:
         self._timer = self.loop.call_at(when, self._pump)
 
     def _expire(self, now: float) -> None:
+        if self._ended_early > 1000 and self._ended_early > len(self._expiries) // 2:
+            self._expiries = [entry for entry in self._expiries if entry[2] is not None]
+            heapq.heapify(self._expiries)
+            self._ended_early = 0
         while self._expiries and (self._expiries[0][2] is None or self._expiries[0][0] <= now):
             _, number, job = heapq.heappop(self._expiries)
             if job is None or job.done():
+                self._ended_early -= 1
                 continue
             if job.looking:  # the look in flight may bring the video, and ends by itself
                 job.expiry = [now + 0.1, number, job]
@@ -305,6 +319,7 @@ class Engine:
         if job.expiry is not None:
             job.expiry[2] = None
             job.expiry = None
+            self._ended_early += 1
         job.end(outcome, status, snapshot)
         self.wake()
 
@@ -362,17 +377,16 @@ class Engine:
 
     def drop(self, job: TaskFuture) -> None:
         """End a job as cancelled, at the gateway too where it can."""
-        cancelling = self.gateway.cancel(job.task_id) if job.task_id is not None else None
         error = TaskCancelledError(gateway=self.gateway.name, charged=job.charged())
         self.fail(job, error, Status.CANCELLED)
-        if cancelling is not None and not self.closing:
-            self.spawn(self._looking.cancel_there(job, cancelling))
+        if job.task_id is not None and not self.closing:
+            self._looking.cancel_there(job)
 
     def cost(self, request: Request | None) -> Any:
         """Return what a request should cost, or None where that is not known."""
         try:
             return self.gateway.estimate(request) if request is not None else None
-        except KlingError:
+        except Exception:  # noqa: BLE001 - an estimate is a hint; a plug-in's fault must not end a job
             return None
 
     # The end of the session.

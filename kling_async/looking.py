@@ -1,6 +1,7 @@
 """Looking at running jobs: a failed look is a missed look, and what is final stays final."""
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -18,7 +19,6 @@ from kling_async.flow.polling import next_look, spread
 from kling_async.results import Snapshot, Status
 from kling_async.submitting import eta_of
 from kling_async.task import TaskFuture
-from kling_async.wire import Exchange
 
 if TYPE_CHECKING:
     from kling_async.engine import Engine
@@ -45,25 +45,28 @@ class Looking:
             job.looking = True
             job.polls += 1
             job.looked_at = begun
-        ids = [job.task_id for job in jobs if job.task_id is not None]
-        failure: KlingError | None = None
-        found = {}
         try:
-            # A look that failed may have met a poisoned connection; the next one gets its own.
-            fresh = any(job.missed for job in jobs)
-            exchange = engine.gateway.poll(ids)
-            found = dict(await engine.talk.hold(exchange, timeout=self._patience(jobs), fresh=fresh))
-        except KlingError as error:
-            failure = error.evolve(stage="poll")
-        finally:
-            for job in jobs:
-                job.looking = False
-        if failure is None:
+            found = await self._ask(jobs)
             engine.account.looked()
             for job in jobs:
                 self._seen(job, found.get(job.task_id or ""))
-        else:
-            self._missed(jobs, failure, begun)
+        except KlingError as error:
+            self._missed(jobs, error.evolve(stage="poll"), begun)
+        except Exception as error:
+            log.exception("the adapter %s returned something odd", engine.gateway.name)
+            words = f"the adapter failed: {type(error).__name__}"
+            self._missed(jobs, ProtocolError(words, gateway=engine.gateway.name, code="adapter", stage="poll"), begun)
+
+    async def _ask(self, jobs: list[TaskFuture]) -> Mapping[str, Snapshot]:
+        engine = self._engine
+        ids = [job.task_id for job in jobs if job.task_id is not None]
+        # A look that failed may have met a poisoned connection; the next one gets its own.
+        fresh = any(job.missed for job in jobs)
+        try:
+            return await engine.talk.hold(engine.gateway.poll(ids), timeout=self._patience(jobs), fresh=fresh)
+        finally:
+            for job in jobs:
+                job.looking = False
 
     def _patience(self, jobs: list[TaskFuture]) -> float:
         """Return the look's deadline: its own, cut where a job's time ends."""
@@ -155,9 +158,14 @@ class Looking:
         )
         engine.look_in(job, engine.plan.minimum if soon else spread(engine.plan, wait, engine.random.random()))
 
-    async def cancel_there(self, job: TaskFuture, exchange: Exchange[None]) -> None:
-        """Cancel a job at the gateway; whether that worked changes nothing for its owner."""
+    def cancel_there(self, job: TaskFuture) -> None:
+        """Cancel a job at the gateway, where it can; whether that works changes nothing for its owner."""
+        self._engine.spawn(self._cancel(job, job.task_id or ""))
+
+    async def _cancel(self, job: TaskFuture, task_id: str) -> None:
         try:
-            await self._engine.talk.hold(exchange, timeout=self._engine.timeouts.poll)
-        except KlingError as error:
+            exchange = self._engine.gateway.cancel(task_id)
+            if exchange is not None:
+                await self._engine.control(exchange)
+        except Exception as error:  # noqa: BLE001 - the owner has let go of the job already
             log.info("job %s could not be cancelled at the gateway: %s", job.key, type(error).__name__)

@@ -44,9 +44,23 @@ class Submitting:
         self._engine = engine
 
     async def send(self, job: TaskFuture) -> None:
-        """Send one job and act on what comes back."""
-        engine = self._engine
+        """Send one job and act on what comes back; whatever happens, the job does not hang."""
         fence = Fence()
+        try:
+            await self._send(job, fence)
+        except asyncio.CancelledError:
+            self._interrupted(job, fence)
+            raise
+        except Exception as error:
+            log.exception("the adapter %s returned something odd", self._engine.gateway.name)
+            failure = ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter")
+            if fence.sent:
+                self._doubt(job, failure)
+            else:
+                self._engine.fail(job, failure.evolve(charged="no"))
+
+    async def _send(self, job: TaskFuture, fence: Fence) -> None:
+        engine = self._engine
         job.attempts += 1
         sent_at = engine.now()
         failure: KlingError | None = None
@@ -57,9 +71,6 @@ class Submitting:
             _check_id(accepted)
         except KlingError as error:
             failure = error
-        except asyncio.CancelledError:
-            self._interrupted(job, fence)
-            raise
         if failure is None:
             self.accept(job, accepted)
         else:

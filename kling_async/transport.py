@@ -116,7 +116,7 @@ class AiohttpTransport:
             response = await session.get(
                 URL(url, encoded=True), headers=dict(headers), allow_redirects=False, timeout=timeout
             )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = _download_failure(error)
         if failure is not None:
             raise failure

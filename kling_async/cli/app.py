@@ -122,7 +122,7 @@ def sandbox_command(**given: Any) -> None:
 @kling.command("demo")
 @click.argument("directory", required=False)
 @click.option("--gateway", metavar="NAME", help="For which gateway the sandbox stands in.")
-@click.option("--sandbox-speed", type=click.FloatRange(0.01, 100_000), default=20.0, show_default=True)
+@click.option("--sandbox-speed", type=click.FloatRange(0.01, 100_000), default=30.0, show_default=True)
 @click.option("--sandbox-seed", type=int, default=0, show_default=True)
 @screen_options
 def demo_command(**given: Any) -> None:

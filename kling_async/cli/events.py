@@ -10,9 +10,7 @@ from kling_async.cli.reading import Job
 from kling_async.errors import KlingError
 from kling_async.results import Failure, Outcome, Status, Success
 
-Kind = Literal[
-    "accepted", "succeeded", "failed", "in_doubt", "late", "not_sent", "downloaded", "download_failed", "stopping"
-]
+Kind = Literal["accepted", "succeeded", "failed", "in_doubt", "late", "not_sent", "downloaded", "download_failed"]
 
 VERSION = 1
 

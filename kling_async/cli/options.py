@@ -84,7 +84,13 @@ account_options = _stacked(
 
 pace_options = _stacked(
     click.option("-j", "--concurrency", type=Slots(), default="20", show_default=True, help="Most jobs in flight."),
-    click.option("--rate", type=Rates(), default="10/s", show_default=True, help="Most requests per time, or none."),
+    click.option(
+        "--rate",
+        type=Rates(),
+        default="unset",
+        show_default=False,
+        help="Most requests per time, or none (default 10/s; sandbox 50/s).",
+    ),
     click.option("--poll-min", type=Seconds(), help="Never two looks at one job closer (default 1)."),
     click.option("--poll-max", type=Seconds(), help="Never two looks further apart (default 30)."),
     click.option("--poll-first", type=Seconds(), help="First look so long after acceptance (default: judged)."),

@@ -28,6 +28,7 @@ class Screen:
     console: Console
     title: str = ""
     hint: str = HINT
+    downloads: bool = True
     _live: Live | None = field(default=None, init=False)
     _events: deque[tuple[str, str]] = field(factory=lambda: deque(maxlen=EVENTS_SHOWN), init=False)
     _moment: Moment | None = field(default=None, init=False)
@@ -43,12 +44,13 @@ class Screen:
 
     def take(self, event: Event) -> None:
         """Remember an event for the next redraw."""
-        if event.kind not in ("accepted", "not_sent", "stopping"):
-            style = "red" if event.error is not None else "green"
-            self._events.appendleft((f"{clock()} {told(event)}", style if event.kind != "succeeded" else ""))
+        if event.kind in ("accepted", "not_sent") or (event.kind == "succeeded" and self.downloads):
+            return
+        self._events.appendleft((f"{clock()} {told(event)}", "red" if event.error is not None else "green"))
 
     def say(self, text: str) -> None:
         """Print a sentence above the live part."""
+        self.hint = text
         self.line(text)
 
     def line(self, text: str) -> None:
@@ -77,7 +79,8 @@ class Screen:
         elapsed = span(max(0.0, moment.now - tally.began))
         lines = [_text(f"{self.title}   {elapsed}", "bold"), self._bar(moment), self._numbers(moment)]
         lines += [_text(f" {text}", style) for text, style in self._events]
-        lines.append(_text(f" {self.hint}", "dim"))
+        # The terminal echoes "^C" behind the last line; a line that wraps there would be left behind.
+        lines.append(_text(f" {self.hint}"[: max(1, self.console.width - 4)], "dim"))
         return Group(*lines)
 
     def _bar(self, moment: Moment) -> Any:

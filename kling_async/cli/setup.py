@@ -16,9 +16,13 @@ from kling_async.session import KlingSession
 from kling_async.settings import DownloadPolicy, PollPlan, Rate, Timeouts
 
 SANDBOX_GATEWAY = "kling3api"
-SANDBOX_SPEED = 20.0
+SANDBOX_SPEED = 30.0
 SANDBOX_KEY = "sandbox"
 SANDBOX_MEDIAN = 90.0
+RATE = "10/s"
+SANDBOX_RATE = "50/s"
+UNSET = "unset"
+"""Stands for a rate that no flag names: None is the flag's "none"."""
 
 
 @frozen(kw_only=True)
@@ -34,7 +38,7 @@ class Setup:
     api_key_file: str | None = None
     base_url: str | None = None
     concurrency: int | Literal["auto"] | None = 20
-    rate: Rate = "10/s"
+    rate: Rate = UNSET
     poll_min: float | None = None
     poll_max: float | None = None
     poll_first: float | None = None
@@ -66,7 +70,7 @@ class Setup:
             api_key=SANDBOX_KEY if self.sandbox else self._key(),
             base_url=base_url or self.base_url,
             concurrency=self.concurrency,
-            rate=self.rate,
+            rate=self._rate(),
             poll=self.poll(),
             timeouts=Timeouts(submit=self.submit_timeout, generation=self.timeout),
             downloads=DownloadPolicy(allow_private_hosts=self.allow_private_host),
@@ -81,6 +85,11 @@ class Setup:
         minimum = self.poll_min if self.poll_min is not None else min(1.0, self.poll_max or 1.0)
         maximum = self.poll_max if self.poll_max is not None else max(30.0, minimum)
         return PollPlan(first=self.poll_first, minimum=minimum, maximum=maximum)
+
+    def _rate(self) -> Rate:
+        if self.rate != UNSET:
+            return self.rate
+        return SANDBOX_RATE if self.sandbox else RATE
 
     def _key(self) -> str | None:
         if self.api_key_file is None:

@@ -72,7 +72,7 @@ def _screen(look: Look, tally: Tally, output: Output) -> View:
         force_terminal=True if look.progress == "rich" or look.color == "always" else None,
         no_color=True if look.color == "never" else None,
     )
-    screen = Screen(tally, console)
+    screen = Screen(tally, console, downloads=not output.urls)
     if is_terminal(sys.stdout):
         output.through = screen.line
     return screen

@@ -111,7 +111,7 @@ def told(event: Event) -> str:
     job = event.job
     name = f"row {job.row} {one_line(job.key, 60)}" if job is not None else ""
     if event.kind == "downloaded":
-        return f"done {one_line(event.file or '')}"
+        return f"done   {one_line(event.file or '')}"
     words = event.kind.replace("_", " ")
     if event.error is None:
         cost = f" {money(event.credits)}" if event.credits is not None else ""

@@ -62,6 +62,10 @@ class Run:
         self._alive = asyncio.Semaphore(slots + WAITING_DOWNLOADS)
         self._downloads = asyncio.Semaphore(DOWNLOADS)
 
+    @property
+    def _downloading(self) -> bool:
+        return self.directory is not None or self.target is not None
+
     async def go(self) -> None:
         """Run every job to its end, or, after `stop`, those that the gateway has."""
         ticking = asyncio.create_task(self._tick())
@@ -85,7 +89,7 @@ class Run:
     async def _one(self, job: Job) -> None:
         try:
             made = await self._made(job)
-            if made is not None and (self.directory is not None or self.target is not None):
+            if made is not None and self._downloading:
                 await self._fetched(job, made)
         finally:
             self._alive.release()
@@ -100,7 +104,7 @@ class Run:
                 self._happened(Event("accepted", job, task_id, credits=future.credits))
             outcome = await future.outcome()
             event = ended(job, outcome, future.credits)
-            if isinstance(outcome, Success):
+            if isinstance(outcome, Success) and self._downloading:
                 self._fetching[job.key] = (job, outcome, None)
             del self._futures[job.key]
             self._happened(event)
@@ -158,11 +162,9 @@ class Run:
             future.withdraw_unsent()
         made = [future for _, future in self._futures.values() if not future.done()]
         self.output.tell("stopping", making=len(made), downloading=len(self._fetching))
-        being = "clip is being made and is" if len(made) == 1 else "clips are being made and are"
+        being = "1 clip is" if len(made) == 1 else f"{len(made)} clips are"
         fetching = f" and {count(len(self._fetching), 'download')}" if self._fetching else ""
-        self.view.say(
-            f"Stopping: nothing new is sent. {len(made)} {being} paid for already; waiting for that{fetching}."
-        )
+        self.view.say(f"Stopping: nothing new is sent. {being} being made and paid for; waiting for that{fetching}.")
         if code == INTERRUPTED:
             self.view.say("Ctrl-C again leaves at once and prints what is left running.")
 
@@ -174,9 +176,8 @@ class Run:
             if target is not None:
                 with contextlib.suppress(OSError):
                     target.with_name(f"{target.name}.part").unlink(missing_ok=True)
-            if self.directory is not None or self.target is not None:
-                words = "made and paid for; the download was left"
-                self._happened(Event("download_failed", job, made.task_id, charged="yes", message=words))
+            words = "made and paid for; the download was left"
+            self._happened(Event("download_failed", job, made.task_id, charged="yes", message=words))
         for job in self.jobs[self._pulled :]:
             self._happened(Event("not_sent", job, charged="no", message="stopped before it was sent"))
 

@@ -1,0 +1,34 @@
+"""The command as a child process that can be sent signals, and what its tests share."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "prompts.csv"
+KEY = "sk-a-key-that-nobody-may-see-0123456789"
+
+QUICK = ("--rate", "none", "--poll-min", "0.01", "--poll-max", "0.05", "--poll-first", "0.05")
+
+
+def events_in(text: str) -> list[dict[str, Any]]:
+    """Return the JSON events of a run."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def child(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
+    """Start the command as a child process in a session of its own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings.pop("env", {})}
+    return subprocess.Popen(
+        [sys.executable, *settings.pop("program", ("-m", "kling_async")), *arguments],
+        stdout=settings.pop("stdout", subprocess.PIPE),
+        stderr=settings.pop("stderr", subprocess.PIPE),
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        **settings,
+    )

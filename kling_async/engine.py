@@ -89,6 +89,7 @@ class Engine:
         self._busy = {"submit": 0, "look": 0}
         self._streak = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
         self._pumping = False
         self._submitting = Submitting(self)
         self._looking = Looking(self)
@@ -261,12 +262,17 @@ class Engine:
         if self._expiries:
             times.append(self._expiries[0][0])
         when = max(min(times), now + SHORTEST_WAIT)
-        armed = self._timer is not None and self._timer.when() > now
-        if when == math.inf or (armed and self._timer is not None and self._timer.when() <= when):
+        if when == math.inf or (self._timer is not None and self._rings_at <= when):
             return  # waking too early costs nothing: the timer is set anew then
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_at(when, self._pump)
+        self._rings_at = when
+        self._timer = self.loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        # Loops round: the timer may ring a moment before its time, and must then be set again.
+        self._timer = None
+        self._pump()
 
     def _expire(self, now: float) -> None:
         if self._ended_early > 1000 and self._ended_early > len(self._expiries) // 2:

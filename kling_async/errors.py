@@ -183,6 +183,8 @@ def scrub(value: Any, secret: str) -> Any:
 
 
 def _masked(text: str, secret: str) -> str:
+    if secret[:6] not in text:
+        return text
     clean = text.replace(secret, "***")
     head = clean.removesuffix("…")
     for length in range(min(len(secret) - 1, len(head)), 5, -1):
@@ -364,6 +366,8 @@ class JournalError(KlingError):
 
 def bounded(text: str, limit: int = 2048) -> str:
     """Return `text` as at most `limit` printable characters, control and direction marks escaped."""
+    if len(text) <= limit and text.isprintable():
+        return text
     head = text[: limit + 1]
     shown = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in head)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

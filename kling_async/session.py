@@ -5,7 +5,6 @@ import logging
 import mimetypes
 import os
 import random
-import secrets
 import warnings
 from collections.abc import AsyncIterable, Awaitable
 from itertools import count
@@ -120,7 +119,7 @@ class KlingSession:
         self._retry = retry
         self._downloads = downloads
         self._pid = os.getpid()
-        self._name = secrets.token_hex(4)
+        self._name = os.urandom(4).hex()
         self._number = count(1)
         self._keys: dict[str, TaskFuture] = {}
         self._targets: set[Path] = set()

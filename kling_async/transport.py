@@ -160,6 +160,9 @@ def _payload(request: HttpRequest) -> bytes | aiohttp.FormData | None:
 
 async def _capped(response: aiohttp.ClientResponse) -> bytes:
     """Read the decompressed body while it streams, so that a bomb stops at the cap."""
+    length = response.content_length
+    if length is not None and length <= MAX_BODY and "Content-Encoding" not in response.headers:
+        return await response.read()
     pieces = []
     size = 0
     async for piece in response.content.iter_any():

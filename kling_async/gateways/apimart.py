@@ -19,7 +19,7 @@ from kling_async.errors import (
 from kling_async.gateways.apimart_body import body_of_request
 from kling_async.gateways.asking import bearer
 from kling_async.gateways.protocol import Accepted, Gateway
-from kling_async.gateways.reading import amount, judged, moment, reason_in, record, share, urls_in, words
+from kling_async.gateways.reading import amount, judged, kept, moment, reason_in, record, share, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of
 from kling_async.requests import KINDS, Request
 from kling_async.results import Balance, Snapshot
@@ -158,5 +158,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         expires_at=moment(record(result.get("videos")).get("expires_at")),
         code=code,
         message=reason[1],
-        raw=data,
+        raw=kept(status, data),
     )

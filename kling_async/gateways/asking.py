@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import evolve, fields
+from attrs import fields
 
 from kling_async.gateways.refusals import invalid, unsupported
 from kling_async.requests import Request, Shot, said
@@ -15,7 +15,8 @@ from kling_async.wire import HttpRequest
 
 def bearer(request: HttpRequest, key: Secret) -> HttpRequest:
     """Return the request with `Authorization: Bearer`, as every one of these gateways documents it."""
-    return evolve(request, headers={**request.headers, "Authorization": f"Bearer {key.reveal()}"})
+    headers = {**request.headers, "Authorization": f"Bearer {key.reveal()}"}
+    return HttpRequest(request.method, request.path, request.query, request.json, request.parts, headers)
 
 
 def refuse_unknown(gateway: str, request: Request, supported: Iterable[str]) -> None:

@@ -24,7 +24,7 @@ from kling_async.gateways.asking import (
 )
 from kling_async.gateways.prices import KLING3API, cost_of
 from kling_async.gateways.protocol import Accepted, Gateway
-from kling_async.gateways.reading import amount, judged, moment, reason_in, record, urls_in, words
+from kling_async.gateways.reading import amount, judged, kept, moment, reason_in, record, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, TextToVideo, VideoEdit, default_model
 from kling_async.results import Cost, Snapshot
@@ -165,5 +165,5 @@ def snapshot_of(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         created_at=moment(data.get("created_at")),
         code=code,
         message=reason[1],
-        raw=data,
+        raw=kept(status, data),
     )

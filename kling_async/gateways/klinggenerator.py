@@ -8,7 +8,7 @@ from attrs import define, field
 from kling_async.errors import KlingError, QuotaExhaustedError, RateLimitError
 from kling_async.gateways.asking import bearer, check_duration, check_prompt, merged, refuse_model, refuse_unknown
 from kling_async.gateways.protocol import Accepted, Gateway
-from kling_async.gateways.reading import amount, judged, moment, reason_in, record, seconds, share, urls_in, words
+from kling_async.gateways.reading import amount, judged, kept, moment, reason_in, record, seconds, share, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import Request, TextToVideo, default_model
 from kling_async.results import Snapshot
@@ -117,5 +117,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         estimated_at=moment(data.get("estimated_completion")),
         code=code,
         message=reason[1],
-        raw=data,
+        raw=kept(status, data),
     )

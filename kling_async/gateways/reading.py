@@ -1,7 +1,7 @@
 """Lenient readers that the adapters share: what gateways say, in any of the spellings seen in the field."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -60,6 +60,8 @@ def words(value: object, limit: int = 2048) -> str | None:
 
 def _number(value: object) -> Decimal | None:
     """Return a number of 0 or more from a number or numeric text; one of absurd length or fineness is None."""
+    if type(value) is int and 0 <= value <= 10**15:
+        return Decimal(value)
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     text = str(value).strip()
@@ -94,7 +96,8 @@ _FRACTION = re.compile(r"\.(\d{6})\d+")
 
 def moment(value: object) -> datetime | None:
     """Return an aware datetime from ISO 8601, Unix seconds or Unix milliseconds; zero times are None."""
-    number = _number(value)
+    dated = isinstance(value, str) and value[4:5] == "-"
+    number = None if dated else _number(value)
     try:
         if number is not None:
             stamp = float(number) / (1000 if number > 100_000_000_000 else 1)
@@ -131,21 +134,22 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:\S+")
 _URL_NAMES = ("url", "video_url", "resource_without_watermark", "resource", "urls", "videos", "video")
 
 
-def _walk(value: Any, depth: int = 0) -> Iterator[str]:
-    if depth > 4:
+def _collect(value: Any, found: dict[str, None], depth: int = 0) -> None:
+    if not value or depth > 4 or len(found) >= MAX_URLS:
         return
     if isinstance(value, str):
         text = value.strip()
         if text[:1] in ("[", "{"):
-            yield from _walk(_document(text), depth + 1)
+            _collect(_document(text), found, depth + 1)
         elif len(text) <= MAX_URL and text.isprintable() and _SCHEME.fullmatch(text):
-            yield text
+            found.setdefault(text)
     elif isinstance(value, list):
         for item in value[:MAX_URLS]:
-            yield from _walk(item, depth + 1)
+            _collect(item, found, depth + 1)
     elif isinstance(value, dict):
         for name in _URL_NAMES:
-            yield from _walk(value.get(name), depth + 1)
+            if name in value:
+                _collect(value[name], found, depth + 1)
 
 
 def urls_in(*places: object) -> tuple[str, ...]:
@@ -156,10 +160,8 @@ def urls_in(*places: object) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     for place in places:
-        for url in _walk(place):
-            if len(found) < MAX_URLS:
-                found.setdefault(url)
-    return tuple(found)
+        _collect(place, found)
+    return tuple(found)[:MAX_URLS]
 
 
 def _document(text: str) -> JSON:
@@ -212,6 +214,11 @@ def text_code(value: object) -> str | None:
         return None
     text = str(value) if isinstance(value, int) else words(value, 100)
     return None if text is None or text == "0" or _HTTP_STATUS.fullmatch(text) else text
+
+
+def kept(status: Status, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a snapshot keeps of an answer: all of the last one, nothing of those before it."""
+    return data if status.terminal else {}
 
 
 def judged(word: object, urls: tuple[str, ...], reason: tuple[str | None, str | None]) -> tuple[Status, str | None]:

@@ -205,6 +205,8 @@ def meant_status(response: HttpResponse, body: Mapping[str, Any]) -> int:
 
 def _status_in(code: object) -> int | None:
     """Return the HTTP error status that a body gives as its code, as a number or as text."""
+    if code is None or code == 200:
+        return None
     text = "" if isinstance(code, bool) else str(code)
     return int(text) if _ERROR_STATUS.fullmatch(text) else None
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from kling_async.errors import ConfigurationError
@@ -46,4 +45,6 @@ def gateway_factory(name: str) -> Factory:
 
 
 def _plugins() -> Iterator[Any]:
+    from importlib.metadata import entry_points
+
     return (point for point in entry_points(group=GROUP) if point.name not in _OWN)

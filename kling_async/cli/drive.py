@@ -1,6 +1,7 @@
 """Drives a run from its flags to its exit code: loop, session, signals, screen, summary."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -45,16 +46,27 @@ class Order:
 
 def drive(order: Order) -> int:
     """Run the order on an event loop of its own and return the exit code."""
-    return on_loop(_driven(order))
+    concluded: list[int] = []
+    try:
+        return on_loop(_driven(order, concluded.append))
+    except KeyboardInterrupt:
+        if not concluded:
+            raise
+        return INTERRUPTED  # while the session was closing
 
 
 def on_loop(work: Coroutine[Any, Any, int]) -> int:
-    """Run a coroutine on an event loop of its own."""
-    with asyncio.Runner() as runner:
+    """Run a coroutine on an event loop of its own, uvloop's where it is installed."""
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):
+        from uvloop import new_event_loop
+
+        factory = new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(work)
 
 
-async def _driven(order: Order) -> int:
+async def _driven(order: Order, concluded: Callable[[int], None]) -> int:
     loop = asyncio.get_running_loop()
     async with opened(order.setup) as session:
         jobs = await order.prepare(session, order.jobs) if order.prepare else order.jobs
@@ -72,7 +84,9 @@ async def _driven(order: Order) -> int:
                 view.end()
                 closing.name_unfinished()
                 raise
-            return closing.conclude()
+            code = closing.conclude()
+            concluded(code)
+            return code
 
 
 @frozen

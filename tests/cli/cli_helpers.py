@@ -4,12 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from click.testing import Result
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "prompts.csv"
 KEY = "sk-a-key-that-nobody-may-see-0123456789"
+
+Kling = Callable[..., Result]
 
 QUICK = ("--rate", "none", "--poll-min", "0.01", "--poll-max", "0.05", "--poll-first", "0.05")
 

@@ -1,19 +1,17 @@
 """Fixtures of the command line's tests: the command in this process, and a gateway on loopback."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_helpers import KEY
+from cli_helpers import KEY, Kling
 from click.testing import CliRunner, Result
 
 from kling_async.cli.app import kling
 from kling_async.sandbox import Sandbox
 from kling_async.sandbox.server import ThreadedServer
-
-Kling = Callable[..., Result]
 
 
 @pytest.fixture(autouse=True)

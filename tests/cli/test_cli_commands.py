@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_helpers import EXAMPLE, KEY, QUICK, ROOT, events_in
-from conftest import Kling
+from cli_helpers import EXAMPLE, KEY, QUICK, ROOT, Kling, events_in
 
 from kling_async.cli import NEEDS, main
 from kling_async.sandbox.server import ThreadedServer

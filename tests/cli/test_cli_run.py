@@ -6,8 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from cli_helpers import EXAMPLE, KEY, QUICK, child, events_in
-from conftest import Kling
+from cli_helpers import EXAMPLE, KEY, QUICK, Kling, child, events_in
 
 from kling_async.mp4 import problem_with
 from kling_async.sandbox import http

@@ -11,8 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from cli_helpers import QUICK, ROOT
-from conftest import Kling
+from cli_helpers import QUICK, ROOT, Kling
 from rich.console import Console
 
 from kling_async.cli import commands

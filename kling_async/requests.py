@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar, TypeAlias
 from urllib.parse import urlsplit
 
@@ -79,6 +80,8 @@ def _extra(value: object) -> Iterator[Fault]:
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         yield Fault("extra", "INVALID_PARAMETER", f"{shown(value)} is not an object with named values")
         return
+    if not value:
+        return
     try:
         json.dumps(dict(value), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
@@ -93,6 +96,8 @@ def _as_tuple(value: Any) -> Any:
 
 
 def _own_copy(value: Any) -> Any:
+    if value == {}:
+        return {}
     return json.loads(json.dumps(dict(value))) if isinstance(value, Mapping) and not any(_extra(value)) else value
 
 
@@ -331,9 +336,13 @@ def default_model(request: Request) -> str:
 def said(request: Request) -> dict[str, Any]:
     """Return the fields of a request that differ from their defaults, and the prompt."""
     told = {}
-    for attribute in fields(type(request)):
-        value = getattr(request, attribute.name)
-        default = {} if attribute.name == "extra" else attribute.default
-        if value != default or attribute.name == "prompt":
-            told[attribute.name] = value
+    for name, default in _defaults(type(request)):
+        value = getattr(request, name)
+        if value != default or name == "prompt":
+            told[name] = value
     return told
+
+
+@cache
+def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple((each.name, {} if each.name == "extra" else each.default) for each in fields(kind))

@@ -6,7 +6,7 @@ import mimetypes
 import os
 import random
 import warnings
-from collections.abc import AsyncIterable, Awaitable
+from collections.abc import AsyncIterable
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +41,7 @@ from kling_async.settings import (
     rate_limits,
     slot_limit,
 )
-from kling_async.stream import Requests, Stream
+from kling_async.stream import Item, Requests, Stream
 from kling_async.task import TaskFuture
 from kling_async.wire import is_task_id
 
@@ -110,6 +110,7 @@ class KlingSession:
     ) -> None:
         self._engine: Engine | None = None
         self._closed = False
+        self._closing: asyncio.Future[None] | None = None
         self.gateway = gateway_for(gateway, api_key)
         self.base_url = base_url_for(self.gateway, base_url)
         self._slots = slot_limit(concurrency)
@@ -161,11 +162,12 @@ class KlingSession:
         """Close the session; what `async with` does at its end. Closing twice is closing once."""
         engine, self._engine = self._engine, None
         self._closed = True
-        if engine is None:
-            return
-        # Cancelling now would cut a paid POST in two: the close runs to its bounded end, then the cancel goes on.
-        with anyio.CancelScope(shield=True):
-            await _to_its_end(engine.close())
+        if engine is not None:
+            self._closing = asyncio.ensure_future(engine.close())
+        if self._closing is not None:
+            # Cancelling now would cut a paid POST in two: the close runs to its bounded end, then the cancel goes on.
+            with anyio.CancelScope(shield=True):
+                await _to_its_end(self._closing)
 
     def __del__(self) -> None:
         if getattr(self, "_engine", None) is not None and self._pid == os.getpid():
@@ -195,7 +197,8 @@ class KlingSession:
         Args:
             request: what is wanted.
             key: a name of your own for this job, at most 200 printable characters. The same key again in this
-                session returns the same future and pays once; with another request it fails.
+                session returns the same future and pays once; with another request it fails. The session remembers
+                keyed futures until it is closed.
             timeout: seconds from acceptance until we stop looking; None for no end; left out: `timeouts.generation`.
 
         Raises:
@@ -219,13 +222,13 @@ class KlingSession:
     def _job(self, engine: Engine, request: Request | None, key: str | None, timeout: float | None) -> TaskFuture:
         seconds = self._timeouts.generation if timeout is _SAME else positive_seconds("timeout", timeout)
         name = key if isinstance(key, str) else f"{self._name}-{next(self._number):06}"
-        return TaskFuture(engine, request, name, timeout=seconds, now=engine.now())
+        return TaskFuture(engine, request, name, named=key is not None, timeout=seconds, now=engine.now())
 
     def _known(self, engine: Engine, key: str, request: Request) -> TaskFuture:
         job = self._keys[key]
         if job.request == request:
             return job
-        other = self._job(engine, request, key, _SAME)
+        other = self._job(engine, request, None, _SAME)
         engine.fail(other, _invalid("key", f"{key!r} names another request already"))
         return other
 
@@ -255,18 +258,24 @@ class KlingSession:
             if not job.done() and key is None:
                 job.withdraw_unsent()
 
+    def _submit_item(self, item: Item) -> TaskFuture:
+        if isinstance(item, tuple) and len(item) == 2:
+            return self.submit(item[1], key=item[0])
+        return self.submit(item)  # type: ignore[arg-type]  # what else it may be is said on the future
+
     async def gather(self, requests: Requests) -> list[Outcome]:
         """Submit all requests and return their outcomes in the order of the input: as many as there were requests.
 
+        A request may come with a key of your own, as a pair (key, request); the outcome carries it.
         Cancelling the wait withdraws what was not sent yet.
         """
         jobs: list[TaskFuture] = []
         try:
             if isinstance(requests, AsyncIterable):
                 async for request in requests:
-                    jobs.append(self.submit(request))  # noqa: PERF401 - what was submitted must be known if the input fails
+                    jobs.append(self._submit_item(request))  # noqa: PERF401 - what was submitted must be known if the input fails
             else:
-                jobs.extend(map(self.submit, requests))
+                jobs.extend(map(self._submit_item, requests))
             return [await job.outcome() for job in jobs]
         finally:
             for job in jobs:
@@ -277,9 +286,9 @@ class KlingSession:
         """Return an async iterator of outcomes in completion order.
 
         `requests` may be an endless iterable or async iterable; they are pulled only as slots free up. Leaving the
-        loop early withdraws what was not sent.
+        loop early withdraws what was not sent. As in `gather`, a request may come as a pair (key, request).
         """
-        return Stream(requests, self.submit, self._here().slots)
+        return Stream(requests, self._submit_item, self._here().slots)
 
     def attach(self, task_id: str, *, key: str | None = None, timeout: float | None = _SAME) -> TaskFuture:
         """Follow a task that was submitted elsewhere; it is looked at once without delay.
@@ -392,9 +401,8 @@ class KlingSession:
         return video_of(snapshot) if snapshot is not None and snapshot.urls else None
 
 
-async def _to_its_end(work: Awaitable[None]) -> None:
+async def _to_its_end(task: asyncio.Future[None]) -> None:
     """Await something that must not be cut short; a cancellation is passed on afterwards."""
-    task = asyncio.ensure_future(work)
     cancelled = False
     while not task.done():
         try:

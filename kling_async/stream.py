@@ -14,7 +14,10 @@ from kling_async.task import TaskFuture
 WITHOUT_LIMIT = 1000
 """Jobs in flight at once where the session sets no limit."""
 
-Requests: TypeAlias = Iterable[Request] | AsyncIterable[Request]
+Item: TypeAlias = Request | tuple[str, Request]
+"""A request, or a key of your own and a request."""
+
+Requests: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
 
 class Stream(AsyncIterator[Outcome]):
@@ -25,7 +28,7 @@ class Stream(AsyncIterator[Outcome]):
     followed by the session. An error of the input itself is raised after the outcomes of what came before it.
     """
 
-    def __init__(self, requests: Requests, submit: Callable[[Request], TaskFuture], limit: int | None) -> None:
+    def __init__(self, requests: Requests, submit: Callable[[Item], TaskFuture], limit: int | None) -> None:
         self._belt = _Belt(submit, limit or WITHOUT_LIMIT)
         self._requests = requests
 
@@ -56,7 +59,7 @@ class Stream(AsyncIterator[Outcome]):
 class _Belt:
     """What lies between the input and the reader. Its feeder and its jobs know it; the reader's handle owns it."""
 
-    def __init__(self, submit: Callable[[Request], TaskFuture], limit: int) -> None:
+    def __init__(self, submit: Callable[[Item], TaskFuture], limit: int) -> None:
         self._submit = submit
         self._limit = limit
         self._open: set[TaskFuture] = set()
@@ -97,7 +100,7 @@ class _Belt:
                 with contextlib.suppress(Exception):
                     await requests.aclose()
 
-    async def _take(self, request: Request) -> None:
+    async def _take(self, request: Item) -> None:
         future = self._submit(request)
         self._open.add(future)
         future.add_done_callback(self._done)

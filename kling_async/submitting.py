@@ -66,7 +66,7 @@ class Submitting:
         failure: KlingError | None = None
         try:
             assert job.request is not None  # noqa: S101 - only jobs with a request are queued
-            exchange = engine.gateway.submit(job.request, identity(engine.gateway.name, job.key, job.request))
+            exchange = engine.gateway.submit(job.request, self._identity(job))
             accepted = await engine.talk.hold(exchange, timeout=engine.timeouts.submit, fence=fence, fresh=True)
             _check_id(accepted)
         except KlingError as error:
@@ -172,8 +172,7 @@ class Submitting:
     async def _resolve(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
         """Look the job up by its key where the gateway can; otherwise it stays in doubt."""
         engine = self._engine
-        assert job.request is not None  # noqa: S101 - it was sent
-        key = identity(engine.gateway.name, job.key, job.request)
+        key = self._identity(job)
         if error.code != "contradiction" and not engine.closing and engine.gateway.find(key) is not None:
             engine.spawn(self._look_up(job, error, key, sent_at))
         else:
@@ -206,6 +205,12 @@ class Submitting:
         except KlingError:
             return None  # a missed look
         return found
+
+    def _identity(self, job: TaskFuture) -> str:
+        """Return the job's identity at the gateway; a derived key is unique already, a user's may be used again."""
+        if not job.named or job.request is None:
+            return f"kling-{job.key}"
+        return identity(self._engine.gateway.name, job.key, job.request)
 
     def _doubt(self, job: TaskFuture, cause: KlingError) -> None:
         error = in_doubt(cause)

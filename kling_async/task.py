@@ -56,6 +56,7 @@ class TaskFuture:
         "looking",
         "missed",
         "moved",
+        "named",
         "order",
         "polls",
         "queued_at",
@@ -70,7 +71,7 @@ class TaskFuture:
     )
 
     def __init__(
-        self, care: Caretaker, request: Request | None, key: str, *, timeout: float | None, now: float
+        self, care: Caretaker, request: Request | None, key: str, *, named: bool, timeout: float | None, now: float
     ) -> None:
         self._care = care
         self._outcome: Outcome | None = None
@@ -93,6 +94,7 @@ class TaskFuture:
         self.polls = 0
         self.missed = 0
         self.moved = -1
+        self.named = named
         self.order = 0
         self.unfinished_looks = 0
         self.looked_at: float | None = None
@@ -226,7 +228,10 @@ class TaskFuture:
     async def _changed(self) -> None:
         if self._watchers is None:
             self._watchers = set()
-        await self._wait_in(self._watchers)
+        try:
+            await self._wait_in(self._watchers)
+        finally:
+            self._watchers = self._watchers or None
 
     async def _wait_in(self, waiters: set[asyncio.Future[None]]) -> None:
         loop = asyncio.get_running_loop()

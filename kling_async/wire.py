@@ -19,6 +19,9 @@ MAX_DEPTH = 32
 MAX_DIGITS = 30
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 @frozen
 class Part:
     """One file of a multipart form."""
@@ -58,7 +61,7 @@ class HttpRequest:
         """Return the JSON body as UTF-8, or None."""
         if self.json is None:
             return None
-        return json.dumps(self.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return _ENCODER.encode(self.json).encode()
 
 
 @frozen

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import fields
-
 from kling_async.gateways.refusals import invalid, unsupported
 from kling_async.requests import Request, Shot, said
 from kling_async.secret import Secret
@@ -66,11 +64,10 @@ def check_shots(gateway: str, shots: tuple[Shot, ...], duration: int, most: int 
 
 def check_public(gateway: str, request: Request) -> None:
     """Raise for media that the gateway could not fetch: inline data, or a host that is private by its name."""
-    for attribute in fields(type(request)):
-        value = getattr(request, attribute.name)
-        if attribute.name in ("image", "end_image", "video", "images"):
-            for url in value if isinstance(value, tuple) else (value,):
-                _check_url(gateway, attribute.name, url)
+    for name in ("image", "end_image", "video", "images"):
+        value = getattr(request, name, None)
+        for url in value if isinstance(value, tuple) else (value,):
+            _check_url(gateway, name, url)
     for subject in request.subjects:
         for url in subject.images:
             _check_url(gateway, "subjects", url)

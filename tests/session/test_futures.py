@@ -191,6 +191,7 @@ async def test_the_same_key_returns_the_same_future_and_pays_once():
         two = session.submit(TextToVideo("b"), key="order-1")
         assert isinstance(two.exception(), InvalidRequestError)
         assert two.exception().field == "key"
+        assert two.key != one.key
         assert session.submit(TextToVideo("a"), key="order-1") is one
     assert session.sandbox.ledger.accepted == 1
 

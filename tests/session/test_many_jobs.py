@@ -184,3 +184,13 @@ async def test_429_for_ever_ends_with_rate_limit_errors_after_a_bounded_number_o
     assert {type(outcome.error).__name__ for outcome in outcomes} == {"RateLimitError"}
     assert len(session.wire.times("POST")) <= 13
     assert now() - START < 600
+
+
+async def test_requests_may_come_with_keys_of_the_users_own():
+    pairs = [(f"row-{n}", TextToVideo(f"clip {n}")) for n in range(5)]
+    async with VirtualSession() as session:
+        outcomes = await session.gather([*pairs, TextToVideo("without")])
+        again = {outcome.key async for outcome in session.stream(pairs)}
+    assert [outcome.key for outcome in outcomes[:5]] == [key for key, _ in pairs]
+    assert again == {key for key, _ in pairs}
+    assert session.sandbox.ledger.accepted == 6

@@ -273,15 +273,31 @@ def _continues(headers: Mapping[str, str], transfer: _Transfer) -> bool:
 
 
 def _opened(part: Path) -> BinaryIO:
-    """Open a new `.part`; a regular file left by a crash is replaced, anything else is not touched."""
+    """Open a new `.part` and lock it.
+
+    A regular file left by a crash is replaced; one that another process writes, or anything else, is not touched.
+    """
+    nofollow = getattr(os, "O_NOFOLLOW", 0)
     try:
         if not stat.S_ISREG(part.lstat().st_mode):
             raise OSError(errno.EEXIST, f"{part} is not a regular file")
-        part.unlink()
+        with os.fdopen(os.open(part, os.O_RDWR | nofollow), "r+b") as left:
+            _lock(left)
+            part.unlink()
     except FileNotFoundError:
         pass
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
-    return os.fdopen(os.open(part, flags, 0o644), "w+b")
+    file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | nofollow, 0o644), "w+b")
+    _lock(file)
+    return file
+
+
+def _lock(file: BinaryIO) -> None:
+    """Take the file for this process, where the system can; raises `OSError` if another one has it."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _sync(file: BinaryIO) -> None:

@@ -336,7 +336,7 @@ def default_model(request: Request) -> str:
 def said(request: Request) -> dict[str, Any]:
     """Return the fields of a request that differ from their defaults, and the prompt."""
     told = {}
-    for name, default in _defaults(type(request)):
+    for name, default in _defaults(request.kind):
         value = getattr(request, name)
         if value != default or name == "prompt":
             told[name] = value
@@ -344,5 +344,5 @@ def said(request: Request) -> dict[str, Any]:
 
 
 @cache
-def _defaults(kind: Any) -> tuple[tuple[str, Any], ...]:
-    return tuple((each.name, {} if each.name == "extra" else each.default) for each in fields(kind))
+def _defaults(kind: str) -> tuple[tuple[str, Any], ...]:
+    return tuple((each.name, {} if each.name == "extra" else each.default) for each in fields(KINDS[kind]))

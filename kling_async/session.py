@@ -261,7 +261,7 @@ class KlingSession:
     def _submit_item(self, item: Item) -> TaskFuture:
         if isinstance(item, tuple) and len(item) == 2:
             return self.submit(item[1], key=item[0])
-        return self.submit(item)  # type: ignore[arg-type]  # what else it may be is said on the future
+        return self.submit(item)  # what else it may be is said on the future
 
     async def gather(self, requests: Requests) -> list[Outcome]:
         """Submit all requests and return their outcomes in the order of the input: as many as there were requests.

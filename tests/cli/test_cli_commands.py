@@ -145,7 +145,6 @@ def test_make_sends_every_kind_of_request(run_kling: Kling, gateway: ThreadedSer
 
 
 def test_a_local_picture_is_uploaded_before_the_job_is_sent(run_kling: Kling, gateway: ThreadedServer) -> None:
-    gateway.sandbox.public_url = "https://files.example.com"
     Path("fox.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
     flags = ("--gateway", "apimart", "--json", "--timeout", "0.1", *QUICK)
     done = run_kling("make", "x [sandbox: stuck]", "--image", "fox.png", *flags)

@@ -229,7 +229,7 @@ def test_an_upload_is_answered_with_a_link_that_gives_the_image_back(caller):
     assert reply.status == 200
     assert set(answer) == {"url", "filename", "content_type", "bytes", "created_at"}
     assert (answer["filename"], answer["content_type"], answer["bytes"]) == ("a b.png", "image/png", len(image))
-    assert caller.call("GET", answer["url"].removeprefix("http://127.0.0.1")).body == image
+    assert caller.call("GET", answer["url"].removeprefix("https://upload.sandbox.example")).body == image
 
 
 @pytest.mark.parametrize(

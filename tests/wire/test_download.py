@@ -6,6 +6,8 @@ import hashlib
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -351,6 +353,21 @@ async def test_a_part_left_by_a_crash_is_replaced(tmp_path):
     (tmp_path / "a.mp4.part").write_bytes(b"half of something")
     async with raw_server(answer(FILM)) as server:
         assert (await fetch(server.url, tmp_path / "a.mp4")).read_bytes() == FILM
+
+
+async def test_a_part_that_another_process_writes_is_left_alone(tmp_path):
+    part = tmp_path / "a.mp4.part"
+    part.write_bytes(b"theirs")
+    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, 2); print('locked', flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, part], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout.readline() == "locked\n"
+        async with raw_server(answer(FILM)) as server:
+            assert await code_of(server.url, tmp_path / "a.mp4") == "disk"
+        other.communicate("\n")
+    assert part.read_bytes() == b"theirs"
 
 
 async def test_a_directory_that_is_missing_or_vanishes_is_a_disk_error(tmp_path):

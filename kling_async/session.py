@@ -206,7 +206,7 @@ class KlingSession:
             SessionClosedError: the session was closed.
         """
         engine = self._here()
-        if key is not None and key in self._keys:
+        if isinstance(key, str) and key in self._keys:
             return self._known(engine, key, request)
         job = self._job(engine, request, key, timeout)
         bad_key = _key_fault(key)

@@ -23,6 +23,7 @@ def blocks(page, language):
 PROGRAMS = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
+    if page.name != "README.md"
     for number, block in enumerate(blocks(page, "python"), 1)
     if "def test_" not in block
 ]

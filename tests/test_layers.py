@@ -80,7 +80,7 @@ def test_there_are_no_import_cycles():
     for name, tree in modules():
         module = "kling_async." + name.replace("/", ".").removesuffix(".__init__")
         graph[module] = {found for found in imports_of(tree) if found.startswith("kling_async.")} - {module}
-    TopologicalSorter(graph).prepare()
+    assert list(TopologicalSorter(graph).static_order())
 
 
 def test_only_the_transport_and_the_sandbox_know_aiohttp():

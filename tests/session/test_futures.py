@@ -262,3 +262,13 @@ async def test_a_wrong_timeout_is_refused_by_name():
         for wrong in (0, -1, True, "5"):
             with pytest.raises(ConfigurationError, match="timeout must be"):
                 session.submit(TextToVideo("a"), timeout=wrong)
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "x" * 201, 7, ["a"], b"a"])
+async def test_a_key_that_is_no_name_fails_that_job_and_is_not_remembered(key):
+    async with VirtualSession() as session:
+        error = session.submit(TextToVideo("a"), key=key).exception()
+        assert isinstance(error, InvalidRequestError)
+        assert error.field == "key"
+        assert session._keys == {}
+    assert session.wire.log == []

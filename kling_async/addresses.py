@@ -16,6 +16,7 @@ _NETWORKS = """
     ::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 3fff::/20 5f00::/16 fc00::/7 fe80::/10 fec0::/10 ff00::/8
 """
 _CLOSED = tuple(ipaddress.ip_network(text) for text in _NETWORKS.split())
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -41,6 +42,8 @@ def is_public(text: str) -> bool:
     inner = embedded(address)
     if inner is not None:
         return is_public(str(inner))
+    if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
     return not any(address.version == network.version and address in network for network in _CLOSED)
 
 

@@ -3,11 +3,14 @@
 import asyncio
 import logging
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from attrs import evolve
 
 from kling_async.errors import KlingError, ProtocolError, ResponseLostError, scrub
 from kling_async.gateways.protocol import Gateway
 from kling_async.network import Fence, Transport
+from kling_async.results import Snapshot
 from kling_async.secret import Secret
 from kling_async.wire import Exchange, HttpRequest, HttpResponse
 
@@ -68,9 +71,12 @@ class Conversations:
         named = error.evolve(gateway=error.gateway or self.gateway.name)
         return named.scrubbed(self._secret) if self._secret else named
 
-    def scrubbed(self, value: Any) -> Any:
-        """Return plain data without any trace of the key."""
-        return scrub(value, self._secret)
+    def cleaned(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot whose words and raw answer hold no trace of the key."""
+        if not self._secret or not (snapshot.raw or snapshot.message or snapshot.code):
+            return snapshot
+        words = {name: scrub(getattr(snapshot, name), self._secret) for name in ("message", "code", "raw_status")}
+        return evolve(snapshot, raw=scrub(snapshot.raw, self._secret), **words)
 
 
 def secret_of(gateway: Gateway) -> str:

@@ -44,7 +44,11 @@ def key_for(name: str, api_key: str | Secret | None) -> Secret:
         raise ConfigurationError(
             f"no API key for {name}: pass api_key, or set {own} or KLING_API_KEY", field="api_key", stage="validate"
         )
-    return Secret(found.strip())
+    try:
+        return Secret(found.strip())
+    except ConfigurationError:
+        found = None  # so that no traceback with locals shows it
+        raise
 
 
 def base_url_for(gateway: Gateway, base_url: str | None) -> str:

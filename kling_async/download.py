@@ -1,6 +1,7 @@
 """From a URL that a stranger chose to a file that plays: guarded, bounded, resumed, checked, then renamed."""
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -26,6 +27,7 @@ from kling_async.settings import DownloadPolicy, RetryPolicy
 
 FREE_SPACE_KEPT = 16 * 1024 * 1024
 WRITE_SIZE = 1024 * 1024
+PROGRESS = 64 * 1024
 
 _GONE = (401, 403, 404, 410)
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -69,13 +71,15 @@ class _Transfer:
         file: the open `.part` file.
         directory: where it is.
         size: bytes written.
-        validator: the ETag or date that `If-Range` needs, or None.
+        source: where the bytes came from, without the query; another place's file is another file.
+        validator: the ETag that `If-Range` needs, or None.
         total: the whole length the server announced, or None.
     """
 
     file: BinaryIO
     directory: Path
     size: int = 0
+    source: str = ""
     validator: str | None = None
     total: int | None = None
 
@@ -104,9 +108,19 @@ class Download:
     base_url: str
     refresh: Callable[[], Awaitable[Video | None]]
     _failures: int = field(default=0, init=False)
+    _farthest: int = field(default=0, init=False)
 
     def target(self, video: Video, path: Path, *, overwrite: bool) -> Path:
         """Return the file to write. Raises `DownloadError` (disk) where it may not be written."""
+        try:
+            return self._target(video, path, overwrite=overwrite)
+        except (OSError, ValueError) as error:
+            problem = f"the path cannot be used: {type(error).__name__}"
+        raise _error("disk", problem, task_id=video.task_id)
+
+    def _target(self, video: Video, path: Path, *, overwrite: bool) -> Path:
+        if "\0" in str(path):
+            raise ValueError("a path holds no NUL")
         target = path / file_name(video.task_id) if path.is_dir() else path
         if not target.parent.is_dir():
             raise _error("disk", f"there is no directory {target.parent}", task_id=video.task_id)
@@ -123,8 +137,7 @@ class Download:
             with _opened(part) as file:
                 created = True
                 await self._fetch_whole(video, _Transfer(file, target.parent))
-                await asyncio.to_thread(_sync, file)
-            await asyncio.to_thread(_publish, part, target, overwrite=overwrite)
+                await asyncio.to_thread(_publish, file, part, target, overwrite=overwrite)
         except DownloadError as error:
             failure = error.evolve(task_id=video.task_id)
         except OSError as error:
@@ -140,13 +153,12 @@ class Download:
         """Fetch until the file is whole, taking broken transfers up and renewing an expired URL once."""
         url, renewed = video.url, False
         while True:
-            before = transfer.size
             try:
                 await self._fetch(url, transfer)
             except _GoneError as gone:
                 status = gone.status
             except _BrokenError as broken:
-                await self._pause(broken.error, moved=transfer.size > before)
+                await self._pause(broken.error, transfer.size)
                 continue
             else:
                 break
@@ -155,11 +167,15 @@ class Download:
             if fresh is None:
                 raise _error("expired", f"the video's URL answers HTTP {status}", http_status=status)
             url = fresh.url
+            transfer.restart()
         problem = await asyncio.to_thread(problem_with, transfer.file, transfer.size)
         if problem is not None:
             raise _error("not_a_video", problem)
 
-    async def _pause(self, error: DownloadError, *, moved: bool) -> None:
+    async def _pause(self, error: DownloadError, size: int) -> None:
+        """Wait before the next pass; only one that came a good deal further than any before it is progress."""
+        moved = size >= self._farthest + PROGRESS
+        self._farthest = max(self._farthest, size)
         self._failures = 1 if moved else self._failures + 1
         if self._failures >= self.retry.attempts:
             raise error
@@ -173,16 +189,18 @@ class Download:
             onwards = await self._one(url, transfer, guarded=guarded)
             if onwards is None:
                 return
-            url = urljoin(url, onwards)
+            url = _joined(url, onwards)
         raise _error("redirects", f"the video's URL redirects more than {self.policy.max_redirects} times")
 
     async def _one(self, url: str, transfer: _Transfer, *, guarded: bool) -> str | None:
         """Fetch one URL; returns where it redirects to, or None when the body is written."""
         headers = {}
-        if transfer.size and transfer.validator:
+        source = url.partition("?")[0]
+        if transfer.size and transfer.validator and transfer.source == source:
             headers = {"Range": f"bytes={transfer.size}-", "If-Range": transfer.validator}
         elif transfer.size:
             transfer.restart()
+        transfer.source = source
         try:
             async with self.transport.fetch(url, headers, guarded=guarded, stall=self.policy.stall) as answer:
                 if answer.status in _REDIRECTS:
@@ -252,6 +270,13 @@ class Download:
             raise _BrokenError(_error("network", f"{transfer.size} of {transfer.total} bytes came"))
 
 
+def _joined(url: str, onwards: str) -> str:
+    """Return where a redirect leads. Raises `DownloadError` (blocked) for a `Location` that is no URL."""
+    with contextlib.suppress(ValueError):
+        return urljoin(url, onwards)
+    raise _error("blocked", "the video's URL redirects to something that is no URL")
+
+
 async def _append(transfer: _Transfer, chunks: list[bytes]) -> None:
     if chunks:
         data = b"".join(chunks)
@@ -300,13 +325,13 @@ def _lock(file: BinaryIO) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _sync(file: BinaryIO) -> None:
+def _publish(file: BinaryIO, part: Path, target: Path, *, overwrite: bool) -> None:
+    """Give the file its name in one step, never over another file unless that was asked for."""
     file.flush()
     os.fsync(file.fileno())
-
-
-def _publish(part: Path, target: Path, *, overwrite: bool) -> None:
-    """Give the file its name in one step, never over another file unless that was asked for."""
+    ours, there = os.fstat(file.fileno()), part.lstat()
+    if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
+        raise OSError(errno.EBUSY, "another program took its place")
     if overwrite:
         part.replace(target)
     else:

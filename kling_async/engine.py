@@ -11,8 +11,14 @@ from random import Random
 from typing import Any, TypeVar
 
 from kling_async.conversation import Conversations
-from kling_async.endings import failed
-from kling_async.errors import GenerationTimeoutError, KlingError, SessionClosedError, TaskCancelledError
+from kling_async.endings import failed, in_doubt
+from kling_async.errors import (
+    GenerationTimeoutError,
+    KlingError,
+    RateLimitError,
+    SessionClosedError,
+    TaskCancelledError,
+)
 from kling_async.flow.account import Account
 from kling_async.flow.limits import Limiter
 from kling_async.gateways.protocol import Gateway
@@ -83,6 +89,8 @@ class Engine:
         self._returned: list[tuple[int, TaskFuture]] = []
         self._looks: list[tuple[float, int, TaskFuture]] = []
         self._expiries: list[list[Any]] = []
+        self._controls: deque[asyncio.Future[None]] = deque()
+        self._withdrawn = 0
         self._ended_early = 0
         self._number = count()
         self._tasks: dict[asyncio.Task[None], str] = {}
@@ -192,6 +200,9 @@ class Engine:
             if kind is None or not self.limiter.ready(now):
                 break
             self.limiter.take(now)
+            if kind == "control":
+                self._controls.popleft().set_result(None)
+                continue
             self._streak = self._streak + 1 if kind == "submit" else 0
             self._busy[kind] += 1
             if kind == "submit":
@@ -202,6 +213,10 @@ class Engine:
 
     def _turn(self, now: float) -> str | None:
         """Return what goes next: submits before looks, since an idle slot costs more than a late look."""
+        while self._controls and self._controls[0].done():
+            self._controls.popleft()
+        if self._controls and self.account.may_poll(now):
+            return "control"
         submit, look = self._may_submit(now), self._may_look(now)
         if submit and not (look and self._streak >= POLLS_SHARE - 1):
             return "submit"
@@ -304,11 +319,17 @@ class Engine:
         self.wake()
 
     async def control(self, exchange: Exchange[T], *, fresh: bool = False) -> T:
-        """Hold a conversation that concerns no job, as soon as the limits allow it."""
-        while not self.limiter.ready(self.now()):  # noqa: ASYNC110 - the limiter says when; nobody signals it
-            await asyncio.sleep(max(self.limiter.next_time(self.now()) - self.now(), SHORTEST_WAIT))
-        self.limiter.take(self.now())
-        return await self.talk.hold(exchange, timeout=self.timeouts.poll, fresh=fresh)
+        """Hold a conversation that submits nothing, before anything else as soon as the limits allow it."""
+        turn = self.loop.create_future()
+        self._controls.append(turn)
+        self.wake()
+        await turn
+        begun = self.now()
+        try:
+            return await self.talk.hold(exchange, timeout=self.timeouts.poll, fresh=fresh)
+        except RateLimitError as error:
+            self.account.slowed(self.now(), begun, error, self.random.random())
+            raise
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the background until the session closes."""
@@ -332,7 +353,12 @@ class Engine:
     def fail(
         self, job: TaskFuture, error: KlingError, status: Status = Status.FAILED, snapshot: Snapshot | None = None
     ) -> None:
-        """End a job with an error."""
+        """End a job with an error.
+
+        A submit whose answer was lost may have been accepted, whatever was answered to a later one: it is in doubt.
+        """
+        if job.lost is not None and job.task_id is None and status is not Status.IN_DOUBT:
+            error, status = in_doubt(job.lost), Status.IN_DOUBT
         outcome = failed(job, error, self.now(), status)
         log.info("job %s: %s (%s)", job.key, type(error).__name__, outcome.error.code)
         self.end(job, outcome, status, snapshot)
@@ -376,7 +402,10 @@ class Engine:
             return False
         if job.status is Status.SUBMITTING:
             # The POST runs to its end, so that its id is not lost.
-            job.withdrawn = "unsent" if unsent_only and job.withdrawn == "no" else "yes"
+            if not unsent_only:
+                job.withdrawn = "yes"
+            elif job.withdrawn == "no":
+                job.withdrawn = "unsent"
         else:
             self.drop(job)
         return True
@@ -384,7 +413,11 @@ class Engine:
     def drop(self, job: TaskFuture) -> None:
         """End a job as cancelled, at the gateway too where it can."""
         error = TaskCancelledError(gateway=self.gateway.name, charged=job.charged())
+        self._withdrawn += job.status is Status.QUEUED
         self.fail(job, error, Status.CANCELLED)
+        if self._withdrawn > 1000 and self._withdrawn > len(self._queue) // 2:
+            self._queue = deque(each for each in self._queue if not each.done())
+            self._withdrawn = 0
         if job.task_id is not None and not self.closing:
             self._looking.cancel_there(job)
 
@@ -402,6 +435,9 @@ class Engine:
         self.closing = True
         if self._timer is not None:
             self._timer.cancel()
+        for turn in self._controls:
+            if not turn.done():
+                turn.set_exception(SessionClosedError(gateway=self.gateway.name))
         closed = SessionClosedError("the session was closed before this was sent", gateway=self.gateway.name)
         self.fail_queued(lambda _: closed)
         submits = [task for task, kind in self._tasks.items() if kind == "submit"]

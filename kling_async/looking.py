@@ -45,11 +45,13 @@ class Looking:
             job.looking = True
             job.polls += 1
             job.looked_at = begun
+        # A look that failed may have met a poisoned connection; the next one gets its own.
+        fresh = any(job.missed for job in jobs)
         try:
-            found = await self._ask(jobs)
+            found = await self._ask(jobs, fresh=fresh)
             engine.account.looked()
             for job in jobs:
-                self._seen(job, found.get(job.task_id or ""))
+                self._seen(job, found.get(job.task_id or ""), fresh=fresh)
         except KlingError as error:
             self._missed(jobs, error.evolve(stage="poll"), begun)
         except Exception as error:
@@ -57,11 +59,9 @@ class Looking:
             words = f"the adapter failed: {type(error).__name__}"
             self._missed(jobs, ProtocolError(words, gateway=engine.gateway.name, code="adapter", stage="poll"), begun)
 
-    async def _ask(self, jobs: list[TaskFuture]) -> Mapping[str, Snapshot]:
+    async def _ask(self, jobs: list[TaskFuture], *, fresh: bool) -> Mapping[str, Snapshot]:
         engine = self._engine
         ids = [job.task_id for job in jobs if job.task_id is not None]
-        # A look that failed may have met a poisoned connection; the next one gets its own.
-        fresh = any(job.missed for job in jobs)
         try:
             return await engine.talk.hold(engine.gateway.poll(ids), timeout=self._patience(jobs), fresh=fresh)
         finally:
@@ -97,29 +97,38 @@ class Looking:
         self._plan(job)
 
     def _is_gone(self, job: TaskFuture, error: KlingError) -> bool:
+        """End the following of a job that the gateway has not known for a minute; it may be there all the same."""
         engine = self._engine
-        if job.done() or engine.now() - (job.accepted_at or 0.0) < NOT_FOUND_GRACE:
+        now = engine.now()
+        if job.unknown_since is None:
+            job.unknown_since = job.accepted_at if job.polls <= 1 and job.accepted_at is not None else now
+        if job.done() or now - job.unknown_since < NOT_FOUND_GRACE:
             return job.done()
-        engine.fail(job, error.evolve(task_id=job.task_id, charged="unknown"))
+        engine.fail(job, error.evolve(task_id=job.task_id, charged=job.charged()), Status.IN_PROGRESS)
         return True
 
-    def _seen(self, job: TaskFuture, snapshot: Snapshot | None) -> None:
+    def _seen(self, job: TaskFuture, snapshot: Snapshot | None, *, fresh: bool) -> None:
         engine = self._engine
         if job.done():
             return
         if snapshot is None:
             self._missed([job], NotFoundError(gateway=engine.gateway.name, task_id=job.task_id), engine.now())
             return
+        job.unknown_since = None
+        if snapshot.status.terminal and not snapshot.named and not fresh:
+            # A pooled connection may hold an answer meant for another look; only a fresh one is believed blindly.
+            job.missed = max(1, job.missed)
+            self._plan(job, soon=True)
+            return
         job.missed = 0
+        snapshot = engine.talk.cleaned(snapshot)
         if snapshot.credits is None and job.credits is not None and snapshot.status is not Status.FAILED:
             snapshot = evolve(snapshot, credits=job.credits)
         if snapshot.status is Status.SUCCEEDED:
             self._succeeded(job, snapshot)
         elif snapshot.status is Status.FAILED:
             engine.account.ended(refunded=snapshot.credits == 0)
-            engine.fail(
-                job, engine.talk.clean(generation_failed(engine.gateway.name, snapshot)), Status.FAILED, snapshot
-            )
+            engine.fail(job, generation_failed(engine.gateway.name, snapshot), Status.FAILED, snapshot)
         else:
             if snapshot != job.snapshot():
                 job.show(Status.IN_PROGRESS, snapshot)
@@ -128,10 +137,9 @@ class Looking:
     def _succeeded(self, job: TaskFuture, snapshot: Snapshot) -> None:
         engine = self._engine
         if snapshot.urls:
-            clean = evolve(snapshot, raw=engine.talk.scrubbed(snapshot.raw))
             engine.account.ended(refunded=False)
             log.info("job %s: succeeded", job.key)
-            engine.end(job, succeeded(job, clean, engine.now()), Status.SUCCEEDED, clean)
+            engine.end(job, succeeded(job, snapshot, engine.now()), Status.SUCCEEDED, snapshot)
             return
         job.unfinished_looks += 1
         if job.unfinished_looks < LOOKS_FOR_A_URL:
@@ -139,7 +147,7 @@ class Looking:
             return
         engine.account.ended(refunded=False)
         error: ProtocolError = no_video(engine.gateway.name, snapshot, job.charged())
-        engine.fail(job, engine.talk.clean(error), Status.FAILED, snapshot)
+        engine.fail(job, error, Status.FAILED, snapshot)
 
     def _plan(self, job: TaskFuture, snapshot: Snapshot | None = None, *, soon: bool = False) -> None:
         engine = self._engine

@@ -27,6 +27,8 @@ def problem_with(file: BinaryIO, size: int) -> str | None:
         kinds.add(kind)
         boxes += 1
         offset += length
+    if offset < size:
+        return f"the file has more than {MAX_BOXES} parts"
     if "moov" not in kinds:
         return "the file is an MP4 without its index (moov)"
     return None

@@ -79,7 +79,8 @@ class Snapshot:
         estimated_at: when the gateway expects the job to end.
         expires_at: when the URLs stop working.
         code, message: why the job failed, in the gateway's words.
-        raw: the gateway's answer for this job.
+        raw: the gateway's last answer for this job; empty while it runs.
+        named: whether the answer named the task itself, so that it cannot be another's.
     """
 
     task_id: str | None
@@ -97,6 +98,7 @@ class Snapshot:
     code: str | None = None
     message: str | None = None
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
+    named: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the public part as JSON-ready data, without the raw answer."""

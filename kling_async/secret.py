@@ -22,6 +22,7 @@ class Secret:
     def __init__(self, text: "str | Secret") -> None:
         plain = text.reveal() if isinstance(text, Secret) else text
         if not isinstance(plain, str) or not _SOUND.fullmatch(plain):
+            text = plain = ""  # so that no traceback with locals shows it
             raise ConfigurationError(
                 "the API key is empty, or holds a blank, a line break or a character that is not ASCII",
                 field="api_key",

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
+from weakref import WeakSet
 
 import anyio
 from attrs import frozen
@@ -111,6 +112,11 @@ class KlingSession:
         self._engine: Engine | None = None
         self._closed = False
         self._closing: asyncio.Future[None] | None = None
+        try:
+            api_key = None if api_key is None else Secret(api_key)
+        except ConfigurationError:
+            api_key = None  # so that no traceback with locals shows it
+            raise
         self.gateway = gateway_for(gateway, api_key)
         self.base_url = base_url_for(self.gateway, base_url)
         self._slots = slot_limit(concurrency)
@@ -123,11 +129,13 @@ class KlingSession:
         self._name = os.urandom(4).hex()
         self._number = count(1)
         self._keys: dict[str, TaskFuture] = {}
-        self._targets: set[Path] = set()
+        self._streams: WeakSet[Stream] = WeakSet()
+        self._downloading: dict[Path, asyncio.Future[Path]] = {}
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open" if self._engine else "not entered"
-        return f"<KlingSession {self.gateway.name} at {self.base_url} {state}>"
+        where = f"{self.gateway.name} at {self.base_url}" if hasattr(self, "base_url") else "without a gateway"
+        return f"<KlingSession {where} {state}>"
 
     # Lifetime.
 
@@ -164,6 +172,10 @@ class KlingSession:
         self._closed = True
         if engine is not None:
             self._closing = asyncio.ensure_future(engine.close())
+            for stream in list(self._streams):
+                stream.end_input()
+            for download in self._downloading.values():
+                download.cancel()
         if self._closing is not None:
             # Cancelling now would cut a paid POST in two: the close runs to its bounded end, then the cancel goes on.
             with anyio.CancelScope(shield=True):
@@ -226,7 +238,7 @@ class KlingSession:
 
     def _known(self, engine: Engine, key: str, request: Request) -> TaskFuture:
         job = self._keys[key]
-        if job.request == request:
+        if job.request is None or job.request == request:
             return job
         other = self._job(engine, request, None, _SAME)
         engine.fail(other, _invalid("key", f"{key!r} names another request already"))
@@ -234,8 +246,9 @@ class KlingSession:
 
     def _gateway_fault(self, request: Request) -> KlingError | None:
         """Return what the gateway's adapter has against a request, before it waits for its turn."""
-        exchange = self.gateway.submit(request, "check")
+        exchange: Any = None
         try:
+            exchange = self.gateway.submit(request, "check")
             next(exchange)
         except KlingError as error:
             return error.evolve(gateway=error.gateway or self.gateway.name, stage=error.stage or "validate")
@@ -243,7 +256,8 @@ class KlingSession:
             log.exception("the adapter %s failed", self.gateway.name)
             return ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter", charged="no")
         finally:
-            exchange.close()
+            if exchange is not None:
+                exchange.close()
         return None
 
     async def generate(self, request: Request, *, key: str | None = None, timeout: float | None = _SAME) -> Video:
@@ -288,7 +302,9 @@ class KlingSession:
         `requests` may be an endless iterable or async iterable; they are pulled only as slots free up. Leaving the
         loop early withdraws what was not sent. As in `gather`, a request may come as a pair (key, request).
         """
-        return Stream(requests, self._submit_item, self._here().slots)
+        stream = Stream(requests, self._submit_item, self._here().slots)
+        self._streams.add(stream)
+        return stream
 
     def attach(self, task_id: str, *, key: str | None = None, timeout: float | None = _SAME) -> TaskFuture:
         """Follow a task that was submitted elsewhere; it is looked at once without delay.
@@ -299,15 +315,21 @@ class KlingSession:
             timeout: seconds from now until we stop looking; None for no end; left out: `timeouts.generation`.
         """
         engine = self._here()
-        if not is_task_id(task_id):
-            job = self._job(engine, None, key, timeout)
-            engine.fail(job, InvalidRequestError("this cannot be a task id", field="task_id", code="INVALID_PARAMETER"))
+        fault = _key_fault(key) or (None if is_task_id(task_id) else _invalid("task_id", "this cannot be a task id"))
+        named = self._keys.get(key) if isinstance(key, str) else None
+        if fault is None and named is not None and named.task_id != task_id:
+            fault = _invalid("key", f"{key!r} names another job already")
+        if fault is not None:
+            job = self._job(engine, None, None, timeout)
+            engine.fail(job, fault)
             return job
-        known = engine.followed(task_id)
+        known = named if named is not None and not named.done() else engine.followed(task_id)
         if known is not None:
             return known
         engine.claim(task_id, key or task_id)
         job = self._job(engine, None, key or task_id, timeout)
+        if key is not None:
+            self._keys[key] = job
         engine.attach(job, task_id)
         return job
 
@@ -373,6 +395,7 @@ class KlingSession:
 
         Raises:
             DownloadError: with a `code`: blocked, expired, too_large, too_slow, not_a_video, redirects, disk, network.
+            SessionClosedError: the session was closed meanwhile; the video is still there.
         """
         from kling_async.download import Download
 
@@ -382,13 +405,21 @@ class KlingSession:
             engine.talk.transport, self._downloads, self._retry, self.base_url, lambda: self._refreshed(found)
         )
         target = download.target(found, Path(path), overwrite=overwrite)
-        if target in self._targets:
+        if target in self._downloading:
             raise DownloadError(f"{target} is being downloaded already", code="disk", stage="download")
-        self._targets.add(target)
+        work = asyncio.ensure_future(download.run(found, target, overwrite=overwrite))
+        self._downloading[target] = work
         try:
-            return await download.run(found, target, overwrite=overwrite)
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait([work])
+            raise
         finally:
-            self._targets.discard(target)
+            del self._downloading[target]
+        if work.cancelled():
+            raise SessionClosedError("the session was closed during the download", task_id=found.task_id)
+        return work.result()
 
     async def _refreshed(self, video: Video) -> Video | None:
         """Ask the gateway for the video again, for a URL that has not expired."""

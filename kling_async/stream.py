@@ -43,6 +43,10 @@ class Stream(AsyncIterator[Outcome]):
         """Leave early; see the class."""
         self._belt.stop()
 
+    def end_input(self) -> None:
+        """Pull no more requests; the outcomes of those that were submitted still come."""
+        self._belt.end_input()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -93,6 +97,9 @@ class _Belt:
                     await self._take(request)
         except Exception as error:  # noqa: BLE001 - it is the user's own and reaches the reader
             self._error = error
+        except asyncio.CancelledError:
+            if not self._finished:
+                self._error = RuntimeError("the input of the stream was cancelled")
         finally:
             self._finished = True
             self._wake()
@@ -126,13 +133,20 @@ class _Belt:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def stop(self) -> None:
+    def end_input(self) -> None:
         self._finished = True
         feeder, self._feeder = self._feeder, None
         if feeder is None or feeder.get_loop().is_closed():
             return
         if not feeder.done():
             feeder.cancel()
-        for future in self._open:
+        self._wake()
+
+    def stop(self) -> None:
+        if self._feeder is not None and self._feeder.get_loop().is_closed():
+            return
+        self.end_input()
+        left, self._open = self._open, set()
+        for future in left:
             future.withdraw_unsent()
-        self._open = set()
+        self._wake()

@@ -10,6 +10,7 @@ from kling_async.endings import generation_failed, in_doubt, succeeded
 from kling_async.errors import (
     AuthenticationError,
     CapacityError,
+    ConnectionFailedError,
     GatewayUnavailableError,
     InsufficientCreditsError,
     KlingError,
@@ -86,9 +87,10 @@ class Submitting:
             )
             self._doubt(job, ProtocolError(words, gateway=engine.gateway.name, code="duplicate_task_id"))
             return
+        job.lost = None
         engine.accepted(job, accepted.task_id)
         engine.account.accepted(engine.running)
-        snapshot = accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS)
+        snapshot = engine.talk.cleaned(accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS))
         log.info("job %s: accepted as %s", job.key, job.task_id)
         job.show(Status.IN_PROGRESS, snapshot)
         if snapshot.status is Status.FAILED:
@@ -116,13 +118,13 @@ class Submitting:
                 engine.fail(job, error)
         elif fate is Fate.IN_DOUBT:
             await self._resolve(job, error, sent_at)
-        elif job.withdrawn != "no":
-            if _lost(error):
-                self._doubt(job, error)
-            else:
-                engine.drop(job)
         else:
-            self._again(job, error, sent_at)
+            if fence.sent and error.charged != "no":
+                job.lost = error
+            if job.withdrawn != "no":
+                engine.drop(job)
+            else:
+                self._again(job, error, sent_at)
         engine.wake()
 
     def _learn(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
@@ -133,7 +135,7 @@ class Submitting:
             case AuthenticationError() | PermissionDeniedError():
                 self.stop(error)
             case InsufficientCreditsError():
-                engine.account.could_not_pay(error, engine.cost(job.request))
+                engine.account.could_not_pay(now, error, engine.cost(job.request))
                 engine.fail_queued(lambda other: engine.account.objection(engine.cost(other.request), now))
             case QuotaExhaustedError():
                 engine.account.exhausted(now, error)
@@ -158,16 +160,14 @@ class Submitting:
         job.refusals = 1 if job.moved != account.accepts else job.refusals + 1
         job.moved = account.accepts
         if job.refusals >= account.policy.attempts and not busy:
-            if _lost(error):
-                self._doubt(job, error)
-            else:
-                engine.fail(job, error.evolve(attempts=job.attempts))
+            engine.fail(job, error.evolve(attempts=job.attempts))
         elif engine.closing:
             engine.fail(job, SessionClosedError(gateway=engine.gateway.name))
         else:
             engine.requeue(job)
+        refused = ConnectionFailedError("the gateway answers nothing", gateway=engine.gateway.name, code="budget")
         if account.failures >= account.policy.budget and not busy:
-            engine.fail_queued(lambda other: None if other.attempts and _lost(error) else error)
+            engine.fail_queued(lambda _: error if error.charged == "no" else refused)
 
     async def _resolve(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
         """Look the job up by its key where the gateway can; otherwise it stays in doubt."""
@@ -199,7 +199,7 @@ class Submitting:
         if exchange is None:
             return None
         try:
-            found = await engine.talk.hold(exchange, timeout=engine.timeouts.poll)
+            found = await engine.control(exchange)
             if found is not None:
                 _check_id(found)
         except KlingError:
@@ -244,8 +244,3 @@ def eta_of(snapshot: Snapshot) -> float | None:
 def _check_id(accepted: Accepted) -> None:
     if not is_task_id(accepted.task_id):
         raise ProtocolError("the gateway gave the job an id that cannot be used", code="bad_task_id")
-
-
-def _lost(error: KlingError) -> bool:
-    """Tell whether a submit that may be sent again may also have been accepted."""
-    return error.charged != "no"

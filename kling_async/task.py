@@ -54,6 +54,7 @@ class TaskFuture:
         "last_error",
         "looked_at",
         "looking",
+        "lost",
         "missed",
         "moved",
         "named",
@@ -67,6 +68,7 @@ class TaskFuture:
         "task_id",
         "timeout",
         "unfinished_looks",
+        "unknown_since",
         "withdrawn",
     )
 
@@ -102,6 +104,8 @@ class TaskFuture:
         self.slot = False
         self.withdrawn: Literal["no", "unsent", "yes"] = "no"
         self.last_error: KlingError | None = None
+        self.lost: KlingError | None = None
+        self.unknown_since: float | None = None
 
     def __repr__(self) -> str:
         name = f" task_id={self.task_id!r}" if self.task_id else ""
@@ -275,7 +279,7 @@ class TaskFuture:
     def charged(self) -> Charged:
         """Tell whether the job cost money, as far as is known."""
         if self.task_id is None:
-            return "no"
+            return "no" if self.lost is None else "unknown"
         spent = self.credits
         return "unknown" if spent is None else ("yes" if spent > 0 else "no")
 

@@ -58,6 +58,9 @@ class AiohttpTransport:
         # A reused connection may be closing, or hold an answer that nobody asked for: a paid request gets its own.
         self._fresh = self._session(aiohttp.TCPConnector(limit=connections, force_close=True), trace)
         self._pooled = self._session(aiohttp.TCPConnector(limit=connections))
+        # aiohttp repeats a GET by itself, which no limit of ours would count; a missed look is looked again.
+        self._pooled._retry_connection = False
+        self._fresh._retry_connection = False
         self._downloads: dict[bool, aiohttp.ClientSession] = {}
 
     def _session(self, connector: aiohttp.TCPConnector, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
@@ -113,16 +116,17 @@ class AiohttpTransport:
         timeout = aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect, sock_read=stall)
         failure: DownloadError | None = None
         try:
-            response = await session.get(
-                URL(url, encoded=True), headers=dict(headers), allow_redirects=False, timeout=timeout
-            )
+            async with asyncio.timeout(self._connect + stall):
+                response = await session.get(
+                    URL(url, encoded=True), headers=dict(headers), allow_redirects=False, timeout=timeout
+                )
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             failure = _download_failure(error)
         if failure is not None:
             raise failure
         async with response:
             found = {name.lower(): value for name, value in response.headers.items()}
-            yield Fetched(response.status, found, _chunks(response))
+            yield Fetched(response.status, found, _chunks(response, stall))
 
     def _download_session(self, *, guarded: bool) -> aiohttp.ClientSession:
         if guarded not in self._downloads:
@@ -177,11 +181,15 @@ async def _capped(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(pieces)
 
 
-async def _chunks(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """Yield the decompressed body in pieces, with the network's errors as ours."""
+async def _chunks(response: aiohttp.ClientResponse, stall: float) -> AsyncIterator[bytes]:
+    """Yield the decompressed body in pieces, each within `stall` seconds, with the network's errors as ours."""
     failure: DownloadError | None = None
     try:
-        async for chunk in response.content.iter_chunked(CHUNK):
+        while True:
+            async with asyncio.timeout(stall):
+                chunk = await response.content.read(CHUNK)
+            if not chunk and response.content.at_eof():
+                return
             yield chunk
     except (aiohttp.ClientError, OSError, ValueError) as error:
         failure = _download_failure(error)

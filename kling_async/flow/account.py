@@ -21,8 +21,11 @@ FULL_SECONDS = 30.0
 FULL_SECONDS_MOST = 120.0
 # So many probes accepted in a row at the level where the gateway was full refute that it was full.
 CLIMBS = 3
+# An account that could not pay may have been topped up: one job may try again after this long.
+BROKE_RETRY_SECONDS = 600.0
 # No gateway documents when its day ends: a used-up quota is tried again this often.
 QUOTA_RETRY_SECONDS = 3600.0
+QUOTA_LONGEST_SECONDS = 86_400.0
 
 
 @define
@@ -42,7 +45,8 @@ class Account:
         reacted_at: when it was last reacted to a refusal; answers to older requests teach nothing new.
         accepts: jobs accepted so far.
         stopped: why nothing may be sent any more (401, 403), or None.
-        broke: the 402 that says what cannot be paid, or None; `refused_cost` is its price if that is known.
+        broke: the 402 that says what cannot be paid, or None; `refused_cost` is its price if that is known,
+            and after `broke_until` one job may try again.
         used_up: the error of a used-up quota, in force before `submits_paused_until`.
     """
 
@@ -60,6 +64,7 @@ class Account:
     stopped: KlingError | None = None
     broke: KlingError | None = None
     refused_cost: Cost | None = None
+    broke_until: float = -math.inf
     used_up: KlingError | None = None
 
     def may_submit(self, now: float, in_flight: int, running: int) -> bool:
@@ -169,10 +174,10 @@ class Account:
         """Take note that a day's quota is used up."""
         self.used_up = error
         self.failures = max(2, self.failures)
-        wait = error.retry_after or QUOTA_RETRY_SECONDS
+        wait = min(error.retry_after or QUOTA_RETRY_SECONDS, QUOTA_LONGEST_SECONDS)
         self.submits_paused_until = max(self.submits_paused_until, now + wait)
 
-    def could_not_pay(self, error: InsufficientCreditsError, cost: Cost | None) -> None:
+    def could_not_pay(self, now: float, error: InsufficientCreditsError, cost: Cost | None) -> None:
         """Take note of a 402: whatever costs as much, or nobody knows how much, need not be asked for."""
         known = self.refused_cost
         if self.broke is None:
@@ -182,6 +187,7 @@ class Account:
         else:
             self.refused_cost = min(known, cost, key=lambda each: each.amount)
         self.broke = error
+        self.broke_until = now + BROKE_RETRY_SECONDS
 
     def objection(self, cost: Cost | None, now: float) -> KlingError | None:
         """Return why a request of this cost should fail without being sent, or None."""
@@ -190,6 +196,9 @@ class Account:
         if self.used_up is not None and self.policy.on_quota == "fail" and now < self.submits_paused_until:
             return self.used_up
         if self.broke is None:
+            return None
+        if now >= self.broke_until:
+            self.broke_until = now + BROKE_RETRY_SECONDS  # one may try
             return None
         limit = self.refused_cost
         cheaper = cost is not None and limit is not None and cost.unit == limit.unit and cost.amount < limit.amount

@@ -126,8 +126,8 @@ def _raise_meant(refused: KlingError) -> NoReturn:
     if "idempotency_result_indeterminate" in said:
         raise refused.become(GatewayUnavailableError, charged="unknown", code="idempotency_result_indeterminate")
     if "idempotency_in_progress" in said:
-        # The same request is being executed: asking again with the same key brings its answer.
-        raise refused.become(GatewayUnavailableError, charged="no", code="idempotency_in_progress")
+        # The same request is being executed, and may be charged: asking again with the same key brings its answer.
+        raise refused.become(GatewayUnavailableError, charged="unknown", code="idempotency_in_progress")
     if "idempotency_unavailable" in said and status == 503:
         raise refused.become(GatewayUnavailableError, charged="no", code="idempotency_unavailable")
     if "get_channel_failed" in said and 400 <= status < 500:
@@ -159,4 +159,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
+        named=bool(data.get("id") or data.get("task_id")),
     )

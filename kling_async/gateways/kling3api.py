@@ -166,4 +166,5 @@ def snapshot_of(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
+        named=bool(data.get("task_id") or data.get("id")),
     )

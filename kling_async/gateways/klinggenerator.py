@@ -118,4 +118,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
+        named=bool(data.get("job_id") or data.get("task_id") or data.get("id")),
     )

@@ -120,7 +120,7 @@ def task_id_in(*candidates: object) -> str | None:
     for value in candidates:
         if value is None or value == "":
             continue
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**30:
             return str(value)
         if is_task_id(value):
             return str(value)

@@ -226,18 +226,19 @@ def _tells_of_error(body: Mapping[str, Any]) -> bool:
 
 def no_contradiction(gateway: str, response: HttpResponse, body: Mapping[str, Any]) -> None:
     """Raise `ProtocolError` (contradiction) for a refused submit that names a sound task id all the same."""
-    places = (record(body.get("data")), body)
-    found = [place.get(name) for place in places for name in ("task_id", "job_id")]
-    # A bare `id` may be anything's; with a status word beside it, it is a task's.
-    found += [place.get("id") for place in places if status_of(place.get("status"))]
-    named = next((value for value in found if is_task_id(value)), None)
+    data = record(body.get("data"))
+    found = [place.get(name) for place in (data, body) for name in ("task_id", "job_id")]
+    # A bare `id` beside the data may be anything's; with a status word beside it, it is a task's.
+    found += [data.get("id"), body.get("id") if status_of(body.get("status")) else None]
+    texts = [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in found]
+    named = next((value for value in texts if is_task_id(value)), None)
     if named is not None:
         raise ProtocolError(
             "the gateway refused the request and named a task at once",
             gateway=gateway,
             http_status=response.status,
             code="contradiction",
-            task_id=named,
+            task_id=str(named),
             raw=response.excerpt(),
         )
 

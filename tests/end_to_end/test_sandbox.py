@@ -13,6 +13,7 @@ from kling_async import (
     PollPlan,
     ReferenceToVideo,
     RetryPolicy,
+    SessionClosedError,
     SubmissionInDoubtError,
     Success,
     TextToVideo,
@@ -30,6 +31,7 @@ from kling_async.sandbox import (
     not_a_video,
     reset_after_accept,
     serve,
+    slow,
     truncated_mp4,
 )
 
@@ -158,3 +160,16 @@ async def test_a_hundred_sessions_opened_and_closed_leave_no_task_behind():
                 session.submit(TextToVideo("a"))
     await asyncio.sleep(0)
     assert asyncio.all_tasks() <= before
+
+
+async def test_closing_the_session_ends_its_downloads_and_leaves_no_part(tmp_path):
+    sandbox = Sandbox(speed=300)
+    sandbox.script(slow(20), on="download")
+    async with serve(sandbox) as server:
+        async with session_at(server) as session:
+            video = await session.generate(TextToVideo("a"))
+            download = asyncio.ensure_future(session.download(video, tmp_path / "a.mp4"))
+            await asyncio.sleep(0.1)
+        with pytest.raises(SessionClosedError):
+            await asyncio.wait_for(download, 5)
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from kling_async.errors import (
     GatewayUnavailableError,
     InsufficientCreditsError,
     KlingError,
+    QuotaExhaustedError,
     RateLimitError,
     SubmissionInDoubtError,
 )
@@ -205,7 +206,7 @@ costs = st.none() | st.builds(Cost, st.decimals(0, 10_000, allow_nan=False, allo
 @given(costs, costs)
 def test_after_a_402_only_what_is_surely_cheaper_may_try(refused, cost):
     account = Account(RetryPolicy())
-    account.could_not_pay(InsufficientCreditsError(), refused)
+    account.could_not_pay(0.0, InsufficientCreditsError(), refused)
     allowed = account.objection(cost, 0.0) is None
     assert allowed == (refused is not None and cost is not None and cost.amount < refused.amount)
     account.ended(refunded=True)
@@ -216,7 +217,21 @@ def test_after_a_402_only_what_is_surely_cheaper_may_try(refused, cost):
 def test_the_cheapest_refusal_counts(refusals):
     account = Account(RetryPolicy())
     for cost in refusals:
-        account.could_not_pay(InsufficientCreditsError(), cost)
+        account.could_not_pay(0.0, InsufficientCreditsError(), cost)
     for one, other in itertools.pairwise(refusals):
         assert account.objection(one, 0.0) is not None
         assert account.objection(other, 0.0) is not None
+
+
+def test_after_a_while_one_job_may_try_whether_the_account_was_topped_up():
+    account = Account(RetryPolicy())
+    account.could_not_pay(0.0, InsufficientCreditsError(), None)
+    assert account.objection(None, 599.0) is not None
+    assert account.objection(None, 600.0) is None
+    assert account.objection(None, 600.0) is not None
+
+
+def test_a_quota_that_claims_to_last_for_ever_is_asked_again_after_a_day():
+    account = Account(RetryPolicy())
+    account.exhausted(0.0, QuotaExhaustedError(retry_after=1e15))
+    assert account.submits_paused_until == 86_400

@@ -272,3 +272,53 @@ async def test_a_key_that_is_no_name_fails_that_job_and_is_not_remembered(key):
         assert error.field == "key"
         assert session._keys == {}
     assert session.wire.log == []
+
+
+async def test_a_key_given_to_attach_names_that_job():
+    sandbox = Sandbox()
+    async with VirtualSession(sandbox) as session:
+        task_id = await session.submit(TextToVideo("a")).accepted()
+    async with VirtualSession(sandbox) as session:
+        attached = session.attach(task_id, key="order-1")
+        assert session.submit(TextToVideo("a"), key="order-1") is attached
+        assert session.attach(task_id, key="order-1") is attached
+        assert session.attach("n75other", key="order-1").exception().field == "key"
+        assert session.attach(task_id, key="a\nb").exception().field == "key"
+        await attached
+    assert sandbox.ledger.accepted == 1
+
+
+async def test_withdrawing_twice_what_is_being_sent_still_follows_it():
+    sandbox = Sandbox()
+    sandbox.script(slow(5), on="submit")
+    async with VirtualSession(sandbox) as session:
+        future = session.submit(TextToVideo("a"))
+        await asyncio.sleep(1)
+        future.withdraw_unsent()
+        future.withdraw_unsent()
+        assert (await future).url
+
+
+async def test_a_reader_of_a_stream_that_another_task_closes_is_let_go():
+    async with VirtualSession(Sandbox()) as session:
+        stream = session.stream(TextToVideo(f"clip {n}") for n in range(3))
+        reader = asyncio.ensure_future(anext(stream, "the end"))
+        await asyncio.sleep(1)
+        await stream.aclose()
+        assert await reader == "the end"
+
+
+async def test_a_stream_whose_session_closes_yields_what_it_submitted_and_ends():
+    async def slowly():
+        yield TextToVideo("a")
+        await asyncio.sleep(10**6)
+
+    async with VirtualSession(Sandbox()) as session:
+        stream = session.stream(slowly())
+        reading = asyncio.ensure_future(_all_of(stream))
+        await asyncio.sleep(1)
+    assert [type(outcome.error).__name__ for outcome in await reading] == ["SessionClosedError"]
+
+
+async def _all_of(stream):
+    return [outcome async for outcome in stream]

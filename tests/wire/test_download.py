@@ -13,6 +13,7 @@ import time
 import pytest
 from raw import answer, raw_server, read_request, reset
 
+from kling_async.addresses import is_public
 from kling_async.download import Download, file_name
 from kling_async.errors import DownloadError
 from kling_async.results import Video
@@ -449,3 +450,129 @@ def test_file_names_are_safe_and_differ_where_keys_do(key):
 
 def test_a_plain_key_is_its_own_file_name():
     assert file_name("order-123") == "order-123.mp4"
+
+
+async def test_a_renewed_url_starts_the_file_anew(tmp_path):
+    other = bytes(reversed(FILM[len(FILM) // 2 :]))
+
+    async def play(server, reader, writer):
+        request = await read_request(reader)
+        server.requests.append(request)
+        if b"GET /old" in request and len(server.requests) == 1:
+            writer.write(head("200 OK", len(FILM), 'ETag: "1"') + FILM[:20_000])
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            reset(writer)
+        elif b"GET /old" in request:
+            writer.write(answer(b"", "410 Gone"))
+        elif b"Range" in request:
+            first = int(request.split(b"bytes=")[1].split(b"-")[0])
+            where = f"Content-Range: bytes {first}-{len(FILM) - 1}/{len(FILM)}"
+            writer.write(head("206 Partial Content", len(other), 'ETag: "1"', where) + other)
+        else:
+            writer.write(answer(OTHER, headers=['ETag: "1"']))
+
+    async with raw_server(play) as server:
+
+        async def refresh():
+            return Video("n75abc", f"{server.url}/new")
+
+        path = await fetch(f"{server.url}/old", tmp_path / "a.mp4", refresh=refresh)
+    assert path.read_bytes() == OTHER
+
+
+def _flood(data):
+    async def flood(server, reader, writer):
+        server.requests.append(await read_request(reader))
+        while True:
+            writer.write(data)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    return flood
+
+
+HELD = {
+    "interim answers": _flood(b"HTTP/1.1 102 Processing\r\n\r\n"),
+    "a head without an end": _flood(b"X"),
+    "nothing": _flood(b""),
+}
+
+
+@pytest.mark.parametrize("way", HELD)
+async def test_a_host_that_holds_a_download_up_is_let_go(tmp_path, way):
+    async with raw_server(HELD[way]) as server:
+        begun = time.monotonic()
+        async with asyncio.timeout(15):
+            assert await code_of(server.url, tmp_path / "a.mp4") == "network"
+        assert time.monotonic() - begun < 12
+
+
+async def test_a_compressed_stream_that_yields_nothing_is_let_go(tmp_path):
+    async def empty_blocks(server, reader, writer):
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"2\r\nx\x9c\r\n")
+        while True:
+            writer.write(b"5\r\n\x00\x00\x00\xff\xff\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    async with raw_server(empty_blocks) as server, asyncio.timeout(10):
+        assert await code_of(server.url, tmp_path / "a.mp4") == "network"
+
+
+async def test_a_transfer_that_creeps_is_given_up(tmp_path):
+    async def byte_by_byte(server, reader, writer):
+        request = await read_request(reader)
+        server.requests.append(request)
+        first = int(request.split(b"bytes=")[1].split(b"-")[0]) if b"bytes=" in request else 0
+        where = [f"Content-Range: bytes {first}-{len(FILM) - 1}/{len(FILM)}"] if first else []
+        status = "206 Partial Content" if first else "200 OK"
+        writer.write(head(status, len(FILM) - first, 'ETag: "1"', *where) + FILM[first : first + 1])
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        reset(writer)
+
+    async with raw_server(byte_by_byte) as server:
+        assert await code_of(server.url, tmp_path / "a.mp4") == "network"
+        assert len(server.requests) <= 2 * RETRY.attempts
+
+
+async def test_a_redirect_to_nonsense_is_blocked(tmp_path):
+    async with raw_server(answer(b"", "302 Found", ["Location: http://[::1"])) as server:
+        assert await code_of(server.url, tmp_path / "a.mp4") == "blocked"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+async def test_a_path_that_cannot_be_is_a_disk_error(tmp_path, name):
+    assert await code_of("http://127.0.0.1:9/a.mp4", tmp_path / name) == "disk"
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2606:4700::1111", True),
+        ("64:ff9b::808:808", True),
+        ("64:ff9b::a9fe:a9fe", False),
+        ("2002:a9fe:a9fe::", False),
+        ("2002:7f00:1::", False),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("1::1", False),
+        ("4000::1", False),
+        ("e000::1", False),
+        ("3fff::1", False),
+        ("fe80::1%eth0", False),
+        ("100.64.0.1", False),
+        ("169.254.169.254", False),
+        ("198.18.0.1", False),
+        ("0.0.0.0", False),
+        ("255.255.255.255", False),
+        ("fd00::1", False),
+        ("not an address", False),
+    ],
+)
+def test_only_addresses_on_the_public_internet_are_public(address, public):
+    assert is_public(address) is public

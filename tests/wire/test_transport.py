@@ -342,3 +342,14 @@ async def test_no_error_of_the_transport_holds_the_key_or_a_foreign_exception():
 
 async def test_the_repr_of_a_request_shows_no_credentials():
     assert "kanarie" not in repr(POST)
+
+
+async def test_a_look_that_fails_is_sent_once_and_not_repeated_behind_our_back():
+    async def hang_up(server, reader, writer):
+        server.requests.append(await read_request(reader))
+        writer.close()
+
+    async with raw_server(hang_up) as server:
+        with pytest.raises(KlingError):
+            await send(server.url, GET, fresh=False)
+        assert len(server.requests) == 1

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, Shot, Subject, TextToVideo, VideoEdit
-    from kling_async.results import Balance, Cost, Failure, Outcome, Snapshot, Status, Success, Timing, Video
+    from kling_async.results import Balance, Cost, Failure, Outcome, Snapshot, Stats, Status, Success, Timing, Video
     from kling_async.rows import request_from, request_to
-    from kling_async.session import KlingSession, Stats
+    from kling_async.session import KlingSession
     from kling_async.settings import DownloadPolicy, PollPlan, RateLimit, RetryPolicy, Timeouts
     from kling_async.task import TaskFuture
 
@@ -60,9 +60,9 @@ _ROOMS = {
         ProtocolError QuotaExhaustedError RateLimitError ResponseLostError SessionClosedError SubmissionInDoubtError
         TaskCancelledError UnsupportedError""",
     "requests": "ImageToVideo ReferenceToVideo Request Shot Subject TextToVideo VideoEdit",
-    "results": "Balance Cost Failure Outcome Snapshot Status Success Timing Video",
+    "results": "Balance Cost Failure Outcome Snapshot Stats Status Success Timing Video",
     "rows": "request_from request_to",
-    "session": "KlingSession Stats",
+    "session": "KlingSession",
     "settings": "DownloadPolicy PollPlan RateLimit RetryPolicy Timeouts",
     "task": "TaskFuture",
 }

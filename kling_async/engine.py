@@ -1,12 +1,10 @@
 """What looks after the jobs of one session: a queue, a heap of due looks, one timer, and no asyncio task per job."""
 
 import asyncio
-import heapq
 import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
-from itertools import count
 from random import Random
 from typing import Any, TypeVar
 
@@ -29,6 +27,7 @@ from kling_async.results import Outcome, Snapshot, Status
 from kling_async.settings import PollPlan, RateLimit, RetryPolicy, Timeouts
 from kling_async.submitting import Submitting
 from kling_async.task import TaskFuture
+from kling_async.waiting import Agenda, Line
 from kling_async.wire import Exchange
 
 log = logging.getLogger("kling_async")
@@ -85,14 +84,9 @@ class Engine:
         self.refused_requests = 0
         self.closing = False
         self._ids: OrderedDict[str, str] = OrderedDict()
-        self._queue: deque[TaskFuture] = deque()
-        self._returned: list[tuple[int, TaskFuture]] = []
-        self._looks: list[tuple[float, int, TaskFuture]] = []
-        self._expiries: list[list[Any]] = []
+        self._line = Line()
+        self._agenda = Agenda()
         self._controls: deque[asyncio.Future[None]] = deque()
-        self._withdrawn = 0
-        self._ended_early = 0
-        self._number = count()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._busy = {"submit": 0, "look": 0}
         self._streak = 0
@@ -111,8 +105,7 @@ class Engine:
         if objection is not None:
             self.fail(job, objection)
             return
-        job.order = next(self._number)
-        self._queue.append(job)
+        self._line.join(job)
         self.wake()
 
     def _objection(self, job: TaskFuture) -> KlingError | None:
@@ -127,8 +120,7 @@ class Engine:
         self.unfinished[job] = None
         if job.timeout is not None:
             job.deadline = now + job.timeout
-            job.expiry = [job.deadline, next(self._number), job]
-            heapq.heappush(self._expiries, job.expiry)
+            self._agenda.end(job, job.deadline)
         self.look_in(job, wait)
 
     def attach(self, job: TaskFuture, task_id: str) -> None:
@@ -144,7 +136,7 @@ class Engine:
         if job.deadline is not None and due > job.deadline:
             last = job.deadline - min(1.0, self.plan.minimum)
             due = last if last >= now + self.plan.minimum else due
-        heapq.heappush(self._looks, (due, next(self._number), job))
+        self._agenda.look(job, due)
         self.wake()
 
     def requeue(self, job: TaskFuture) -> None:
@@ -155,7 +147,7 @@ class Engine:
             self.fail(job, objection)
             return
         job.show(Status.QUEUED)
-        heapq.heappush(self._returned, (job.order, job))
+        self._line.put_back(job)
 
     def claim(self, task_id: str, key: str) -> str | None:
         """Remember whose task an id is; returns the key of the job that has it already, or None."""
@@ -208,7 +200,8 @@ class Engine:
             if kind == "submit":
                 self._start(self._submitting.send(self._admit()), "submit")
             else:
-                self._start(self._looking.look(self._due(now)), "look")
+                jobs = self._agenda.take(now, self.gateway.poll_batch, self.plan.minimum)
+                self._start(self._looking.look(jobs), "look")
         self._set_timer(now)
 
     def _turn(self, now: float) -> str | None:
@@ -228,20 +221,14 @@ class Engine:
         busy = self._busy["submit"]
         if busy >= CONNECTIONS or not self.account.may_submit(now, busy, self.running):
             return False
-        while self._returned and self._returned[0][1].done():
-            heapq.heappop(self._returned)
-        while self._queue and self._queue[0].done():
-            self._queue.popleft()
-        return bool(self._returned or self._queue)
+        return bool(self._line)
 
     def _may_look(self, now: float) -> bool:
-        while self._looks and self._looks[0][2].done():
-            heapq.heappop(self._looks)
-        due = bool(self._looks) and self._looks[0][0] <= now
+        due = self._agenda.next_look() <= now
         return due and self._busy["look"] < CONNECTIONS and self.account.may_poll(now)
 
     def _admit(self) -> TaskFuture:
-        job = heapq.heappop(self._returned)[1] if self._returned else self._queue.popleft()
+        job = self._line.take()
         self._hold_slot(job)
         job.show(Status.SUBMITTING)
         return job
@@ -251,32 +238,14 @@ class Engine:
             job.slot = True
             self.used_slots += 1
 
-    def _due(self, now: float) -> list[TaskFuture]:
-        """Take the job to look at; where one request may ask about many, those that are nearly due go with it."""
-        jobs = [heapq.heappop(self._looks)[2]]
-        batch = max(1, self.gateway.poll_batch)
-        kept = []
-        while self._looks and len(jobs) < batch and self._looks[0][0] <= now + self.plan.minimum:
-            entry = heapq.heappop(self._looks)
-            job = entry[2]
-            if not job.done() and (job.looked_at is None or now - job.looked_at >= self.plan.minimum):
-                jobs.append(job)
-            elif not job.done():
-                kept.append(entry)
-        for entry in kept:
-            heapq.heappush(self._looks, entry)
-        return jobs
-
     def _set_timer(self, now: float) -> None:
         """Set the one timer to the next moment at which something can happen by itself."""
         times = [self.account.next_change(now)]
         if self._turn(now) is not None:
             times.append(self.limiter.next_time(now))
-        elif self._looks and self._busy["look"] < CONNECTIONS:
-            times.append(max(self._looks[0][0], self.account.paused_until))
-        if self._expiries:
-            times.append(self._expiries[0][0])
-        when = max(min(times), now + SHORTEST_WAIT)
+        elif self._busy["look"] < CONNECTIONS:
+            times.append(max(self._agenda.next_look(), self.account.paused_until))
+        when = max(min(*times, self._agenda.next_end()), now + SHORTEST_WAIT)
         if when == math.inf or (self._timer is not None and self._rings_at <= when):
             return  # waking too early costs nothing: the timer is set anew then
         if self._timer is not None:
@@ -290,18 +259,9 @@ class Engine:
         self._pump()
 
     def _expire(self, now: float) -> None:
-        if self._ended_early > 1000 and self._ended_early > len(self._expiries) // 2:
-            self._expiries = [entry for entry in self._expiries if entry[2] is not None]
-            heapq.heapify(self._expiries)
-            self._ended_early = 0
-        while self._expiries and (self._expiries[0][2] is None or self._expiries[0][0] <= now):
-            _, number, job = heapq.heappop(self._expiries)
-            if job is None or job.done():
-                self._ended_early -= 1
-                continue
+        for job in self._agenda.ended(now):
             if job.looking:  # the look in flight may bring the video, and ends by itself
-                job.expiry = [now + 0.1, number, job]
-                heapq.heappush(self._expiries, job.expiry)
+                self._agenda.end(job, now + 0.1)
             else:
                 self.give_up(job)
 
@@ -343,10 +303,7 @@ class Engine:
             return
         self.release(job)
         self.unfinished.pop(job, None)
-        if job.expiry is not None:
-            job.expiry[2] = None
-            job.expiry = None
-            self._ended_early += 1
+        self._agenda.forget(job)
         job.end(outcome, status, snapshot)
         self.wake()
 
@@ -365,11 +322,10 @@ class Engine:
 
     def fail_queued(self, reason: Callable[[TaskFuture], KlingError | None]) -> None:
         """End every queued job for which there is a reason."""
-        for job in [*(entry[1] for entry in self._returned), *self._queue]:
+        for job in self._line:
             error = None if job.done() else reason(job)
             if error is not None:
                 self.fail(job, error.evolve(attempts=None, task_id=None, key=None))
-        self._queue = deque(job for job in self._queue if not job.done())
 
     def give_up(self, job: TaskFuture) -> None:
         """Stop looking at a job whose time is up; it may still run."""
@@ -413,11 +369,10 @@ class Engine:
     def drop(self, job: TaskFuture) -> None:
         """End a job as cancelled, at the gateway too where it can."""
         error = TaskCancelledError(gateway=self.gateway.name, charged=job.charged())
-        self._withdrawn += job.status is Status.QUEUED
+        waiting = job.status is Status.QUEUED
         self.fail(job, error, Status.CANCELLED)
-        if self._withdrawn > 1000 and self._withdrawn > len(self._queue) // 2:
-            self._queue = deque(each for each in self._queue if not each.done())
-            self._withdrawn = 0
+        if waiting:
+            self._line.left()
         if job.task_id is not None and not self.closing:
             self._looking.cancel_there(job)
 

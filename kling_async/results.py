@@ -63,6 +63,23 @@ class Balance:
 
 
 @frozen
+class Stats:
+    """What a session is doing at this moment.
+
+    Args:
+        slots: the most jobs in flight, or None for no limit.
+        used: jobs in flight.
+        waiting: jobs that wait for their turn.
+        refused: requests that were answered with 429 so far.
+    """
+
+    slots: int | None
+    used: int
+    waiting: int
+    refused: int
+
+
+@frozen
 class Snapshot:
     """What one look at a job showed.
 

@@ -14,23 +14,21 @@ from typing import Any, Literal, Self
 from weakref import WeakSet
 
 import anyio
-from attrs import frozen
 
+from kling_async.asked import invalid_argument, key_fault, request_fault
 from kling_async.credentials import base_url_for, gateway_for
 from kling_async.engine import CONNECTIONS, Engine
 from kling_async.errors import (
     ConfigurationError,
     DownloadError,
-    Fault,
-    InvalidRequestError,
     KlingError,
     ProtocolError,
     SessionClosedError,
     UnsupportedError,
 )
 from kling_async.gateways.protocol import Gateway
-from kling_async.requests import KINDS, Request
-from kling_async.results import Balance, Cost, Outcome, Snapshot, Success, Video, video_of
+from kling_async.requests import Request
+from kling_async.results import Balance, Cost, Outcome, Snapshot, Stats, Success, Video, video_of
 from kling_async.secret import Secret
 from kling_async.settings import (
     DownloadPolicy,
@@ -49,23 +47,6 @@ from kling_async.wire import is_task_id
 log = logging.getLogger("kling_async")
 
 _SAME: Any = object()
-
-
-@frozen
-class Stats:
-    """What a session is doing at this moment.
-
-    Args:
-        slots: the most jobs in flight, or None for no limit.
-        used: jobs in flight.
-        waiting: jobs that wait for their turn.
-        refused: requests that were answered with 429 so far.
-    """
-
-    slots: int | None
-    used: int
-    waiting: int
-    refused: int
 
 
 class KlingSession:
@@ -221,10 +202,10 @@ class KlingSession:
         if isinstance(key, str) and key in self._keys:
             return self._known(engine, key, request)
         job = self._job(engine, request, key, timeout)
-        bad_key = _key_fault(key)
+        bad_key = key_fault(key)
         if key is not None and bad_key is None:
             self._keys[key] = job
-        fault = bad_key or _request_fault(request) or self._gateway_fault(request)
+        fault = bad_key or request_fault(request) or self._gateway_fault(request)
         if fault is not None:
             engine.fail(job, fault)
         else:
@@ -241,7 +222,7 @@ class KlingSession:
         if job.request is None or job.request == request:
             return job
         other = self._job(engine, request, None, _SAME)
-        engine.fail(other, _invalid("key", f"{key!r} names another request already"))
+        engine.fail(other, invalid_argument("key", f"{key!r} names another request already"))
         return other
 
     def _gateway_fault(self, request: Request) -> KlingError | None:
@@ -315,10 +296,12 @@ class KlingSession:
             timeout: seconds from now until we stop looking; None for no end; left out: `timeouts.generation`.
         """
         engine = self._here()
-        fault = _key_fault(key) or (None if is_task_id(task_id) else _invalid("task_id", "this cannot be a task id"))
+        fault = key_fault(key) or (
+            None if is_task_id(task_id) else invalid_argument("task_id", "this cannot be a task id")
+        )
         named = self._keys.get(key) if isinstance(key, str) else None
         if fault is None and named is not None and named.task_id != task_id:
-            fault = _invalid("key", f"{key!r} names another job already")
+            fault = invalid_argument("key", f"{key!r} names another job already")
         if fault is not None:
             job = self._job(engine, None, None, timeout)
             engine.fail(job, fault)
@@ -443,20 +426,3 @@ async def _to_its_end(task: asyncio.Future[None]) -> None:
     task.result()
     if cancelled:
         raise asyncio.CancelledError
-
-
-def _key_fault(key: object) -> KlingError | None:
-    sound = key is None or (isinstance(key, str) and 0 < len(key) <= 200 and key.isprintable())
-    message = "is not a name of 1 to 200 printable characters"
-    return None if sound else _invalid("key", message)
-
-
-def _request_fault(request: object) -> KlingError | None:
-    if isinstance(request, tuple(KINDS.values())):
-        return None
-    message = f"a {type(request).__name__} is not a request; make one with TextToVideo(…) or request_from(…)"
-    return _invalid("request", message, "INVALID_TYPE")
-
-
-def _invalid(field: str, message: str, code: str = "INVALID_PARAMETER") -> InvalidRequestError:
-    return InvalidRequestError.of([Fault(field, code, message)])

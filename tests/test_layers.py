@@ -20,7 +20,7 @@ FLOORS = [
     ["gateways", "flow"],
     ["contract", "network"],
     ["transport", "credentials", "task"],
-    ["conversation", "endings", "download", "stream"],
+    ["asked", "conversation", "endings", "download", "stream", "waiting"],
     ["engine", "submitting", "looking"],
     ["session"],
     ["cli", "__main__"],

@@ -125,7 +125,7 @@ class Download:
         if not target.parent.is_dir():
             raise _error("disk", f"there is no directory {target.parent}", task_id=video.task_id)
         if target.is_symlink() or (target.exists() and not (overwrite and target.is_file())):
-            raise _error("disk", f"{target} exists already", task_id=video.task_id)
+            raise _error("disk", f"{target} exists already; overwrite=True replaces it", task_id=video.task_id)
         return target.parent.resolve() / target.name
 
     async def run(self, video: Video, target: Path, *, overwrite: bool) -> Path:
@@ -237,7 +237,7 @@ class Download:
             self._check_size(transfer.total)
             free = shutil.disk_usage(transfer.directory).free
             if expected + FREE_SPACE_KEPT > free:
-                raise _error("disk", f"the video has {expected} bytes, {free} are free")
+                raise _error("disk", f"the video has {expected} bytes; of {free} free ones {FREE_SPACE_KEPT} are kept")
         transfer.validator = _strong_validator(answer.headers)
 
     def _check_size(self, size: int) -> None:

@@ -290,6 +290,8 @@ class KlingSession:
     def attach(self, task_id: str, *, key: str | None = None, timeout: float | None = _SAME) -> TaskFuture:
         """Follow a task that was submitted elsewhere; it is looked at once without delay.
 
+        An id that the gateway does not know fails with `NotFoundError` after 60 seconds: gateways' own copies lag.
+
         Args:
             task_id: the gateway's id. An id this session follows already returns that future.
             key: a name of your own; left out: the id.

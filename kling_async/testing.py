@@ -91,7 +91,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # Also keeps pytest, which looks at every name of a plugin, from importing them all.
+    # Without the lazy names: pytest looks at every name of a plugin, and would import them all.
     return sorted(globals())
 
 

@@ -4,7 +4,7 @@
     python examples/bulk.py shots.csv videos/ --concurrency 50
 
 The columns are named as the fields of the requests: `prompt`, `duration`, `aspect_ratio`, ...; `type` chooses the kind,
-text-to-video where it is left out. `videos/` gets the files and `outcomes.jsonl`, a line for each job.
+text-to-video where it is left out; `id` names the row. `videos/` gets the files and `outcomes.jsonl`, a line for each job.
 
 Without an account and without money, against the sandbox:
 
@@ -62,11 +62,12 @@ class Bulk:
             async for outcome in self._session.stream(self._requests(file)):
                 saving.create_task(self._end(outcome))
 
-    def _requests(self, file: Path) -> Iterator[Request]:
+    def _requests(self, file: Path) -> Iterator[tuple[str, Request]]:
         """Read the file row by row, as slots free up; a row that cannot be understood stops nobody."""
         for number, row in enumerate(rows_of(file), 1):
             try:
-                yield request_from(row, text=file.suffix == ".csv")
+                name = row.get("id") or row.get("key") or f"row-{number}"
+                yield str(name), request_from(row, text=file.suffix == ".csv")
             except InvalidRequestError as error:
                 print(f"row {number}: {error}", file=sys.stderr)
                 self.ended["unreadable"] += 1

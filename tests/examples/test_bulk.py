@@ -41,7 +41,7 @@ def test_a_csv_file_becomes_videos_and_a_summary(run: Run, gateway: ThreadedServ
 def test_a_jsonl_file_leaves_a_line_for_each_job(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "shots.jsonl"
     rows = [
-        {"prompt": "a red fox", "duration": 3},
+        {"id": "fox", "prompt": "a red fox", "duration": 3},
         {"type": "image-to-video", "prompt": "it turns its head", "image": "https://example.com/fox.png"},
         {"prompt": "a link that is gone [sandbox: not_a_video]"},
     ]
@@ -55,6 +55,7 @@ def test_a_jsonl_file_leaves_a_line_for_each_job(run: Run, tmp_path: Path) -> No
     assert Path(by_prompt["a red fox"]["file"]).exists()
     assert by_prompt["a link that is gone [sandbox: not_a_video]"]["file"] is None
     assert {line["status"] for line in told} == {"succeeded"}
+    assert sorted(line["key"] for line in told) == ["fox", "row-2", "row-3"]
 
 
 def test_an_empty_file_is_no_error(run: Run, tmp_path: Path) -> None:

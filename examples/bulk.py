@@ -4,7 +4,8 @@
     python examples/bulk.py shots.csv videos/ --concurrency 50
 
 The columns are named as the fields of the requests: `prompt`, `duration`, `aspect_ratio`, ...; `type` chooses the kind,
-text-to-video where it is left out; `id` names the row. `videos/` gets the files and `outcomes.jsonl`, a line for each job.
+text-to-video where it is left out; `id` names the row. `videos/` gets the files and `outcomes.jsonl`, a line for each
+job.
 
 Without an account and without money, against the sandbox:
 

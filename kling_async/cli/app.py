@@ -26,6 +26,12 @@ def run(arguments: list[str] | None = None) -> int:
         kling.main(arguments, prog_name="kling")
     except SystemExit as leaving:
         return leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+    except OSError as error:
+        from kling_async.cli.group import told_of_stdout
+
+        if not told_of_stdout(error):
+            raise
+        return 1
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from attrs import evolve
 
-from kling_async.cli.codes import USAGE
+from kling_async.cli.codes import UNEXPECTED, USAGE
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import json_line, talk
 from kling_async.cli.problems import InputError, Problem, problem_lines
@@ -143,15 +143,20 @@ def priced(gateway: Gateway, jobs: Sequence[Job]) -> str:
 
 def print_json(value: Any) -> None:
     """Write one JSON document on stdout."""
-    from kling_async.cli.output import Output
-
-    Output().line(json_line(value))
+    _print([json_line(value)])
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Write lines of text on stdout."""
+    _print([line.encode("utf-8", "backslashreplace") for line in lines])
+
+
+def _print(lines: Sequence[bytes]) -> None:
     from kling_async.cli.output import Output
 
     output = Output()
     for line in lines:
-        output.line(line.encode("utf-8", "backslashreplace"))
+        output.line(line)
+    if output.broken:
+        talk(output.broken)
+        sys.exit(UNEXPECTED)

@@ -1,6 +1,9 @@
 """The command's root: near misses are named, and every error becomes one line and an exit code."""
 
 import contextlib
+import os
+import sys
+import traceback
 from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
@@ -50,3 +53,16 @@ def _as_exit_codes(ctx: click.Context) -> Iterator[None]:
         hint = "; or give --api-key-file FILE" if getattr(error, "field", None) == "api_key" else ""
         talk(f"kling: {one_line(error, 500)}{hint}")
         ctx.exit(code_of_error(error))
+
+
+def told_of_stdout(error: OSError) -> bool:
+    """Say that stdout cannot be written, if that is what the error is about: help and version, which click writes."""
+    frames = [frame.f_code.co_name for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if "echo" not in frames:
+        return False
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())  # so that the interpreter's last flush does not complain
+        os.close(nothing)
+    click.echo(f"stdout cannot be written: {error.strerror or type(error).__name__}", err=True)
+    return True

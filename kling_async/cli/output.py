@@ -69,7 +69,7 @@ class Output:
             self._leave()
         except (OSError, ValueError) as error:
             self._leave()
-            self.broken = f"stdout cannot be written: {one_line(error)}"
+            self.broken = f"stdout cannot be written: {one_line(getattr(error, 'strerror', None) or error)}"
 
     def _leave(self) -> None:
         self._gone = True
@@ -78,7 +78,7 @@ class Output:
 
 def _stdout() -> BinaryIO:
     if sys.stdout is None:
-        raise BrokenPipeError
+        raise OSError("it is closed")
     return sys.stdout.buffer
 
 

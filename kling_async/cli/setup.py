@@ -17,7 +17,8 @@ from kling_async.settings import DownloadPolicy, PollPlan, Rate, Timeouts
 
 SANDBOX_GATEWAY = "kling3api"
 SANDBOX_SPEED = 30.0
-SANDBOX_KEY = "sandbox"
+SANDBOX_KEY = f"sk-{os.urandom(16).hex()}"
+"""No word of any message, since every trace of the key is masked."""
 SANDBOX_MEDIAN = 90.0
 RATE = "10/s"
 SANDBOX_RATE = "50/s"

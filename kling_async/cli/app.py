@@ -88,7 +88,7 @@ def plan_command(**given: Any) -> None:
 @click.option("--quality", metavar="QUALITY", help="std (default), pro or 4k.")
 @click.option("--model", metavar="MODEL", help="Default: what the kind of request implies.")
 @click.option("--sound", is_flag=True, help="With sound.")
-@click.option("-o", "--output", metavar="FILE", help="Default: named after the prompt, in this directory.")
+@click.option("-o", "--output", metavar="FILE|DIR", help="Default: named after the prompt, in this directory.")
 @account_options
 @pace_options
 @sandbox_options

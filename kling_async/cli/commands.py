@@ -4,6 +4,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
+from shutil import disk_usage
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import click
@@ -17,6 +19,7 @@ from kling_async.cli.reading import Job, Reading, read_jobs
 from kling_async.cli.setup import Setup
 from kling_async.cli.showing import Look, is_terminal
 from kling_async.cli.words import count, money, one_line
+from kling_async.download import FREE_SPACE_KEPT
 from kling_async.errors import KlingError
 from kling_async.gateways.protocol import Gateway
 
@@ -46,6 +49,8 @@ def look_of(given: Mapping[str, Any]) -> Look:
 
 def run_file(given: Mapping[str, Any]) -> int:
     """Read the file, ask, and make every row."""
+    if not given["output"].strip():
+        raise click.BadParameter("names no directory.", param_hint="'-o'")
     name, setup, look = given["file"], setup_of(given), look_of(given)
     reading = checked(name, given["kind"], look=look, skip=given["skip_invalid"])
     jobs = reading.jobs[: given["limit"]]
@@ -102,13 +107,22 @@ def ready(setup: Setup) -> None:
 
 
 def made_directory(name: str) -> Path:
-    """Return the directory for the videos, made if need be; without one nothing is sent (exit code 2)."""
+    """Return the directory for the videos, made if need be; one that takes no file ends all (exit code 2)."""
     directory = Path(name)
+    what = "made"
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        what = "written to"
+        with NamedTemporaryFile(dir=directory, prefix=".kling-") as file:  # what is paid for must have a place
+            file.write(b"0")
+            file.flush()
+        free = disk_usage(directory).free
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        talk(f"kling: the directory {one_line(name)} cannot be made: {reason}; nothing was sent")
+        talk(f"kling: the directory {one_line(name)} cannot be {what}: {reason}; nothing was sent")
+        sys.exit(USAGE)
+    if free <= FREE_SPACE_KEPT:
+        talk(f"kling: the disk of {one_line(name)} is full: {free:,} bytes are free; nothing was sent")
         sys.exit(USAGE)
     return directory
 

@@ -1,14 +1,16 @@
 """`kling make`: one clip from the command line; local pictures are uploaded where the gateway takes uploads."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 from attrs import evolve, frozen
 
 from kling_async.cli.codes import USAGE
-from kling_async.cli.commands import agreed, look_of, ready, setup_of
+from kling_async.cli.commands import agreed, look_of, made_directory, ready, setup_of
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import talk
 from kling_async.cli.reading import Job
@@ -21,6 +23,7 @@ from kling_async.session import KlingSession
 PLACEHOLDER = "https://uploaded.example/"
 """Stands for a local file until it is uploaded, so that the request can be checked and priced before."""
 MOST_BYTES = 50_000_000
+_SLASHES = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @frozen
@@ -43,6 +46,7 @@ def make_clip(given: Mapping[str, Any]) -> int:
     job = Job(1, target.stem if target.stem.isprintable() else "clip", request)
     if not agreed(setup, [job], yes=given["yes"]):
         return USAGE
+    made_directory(str(target.parent))
     title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {one_line(given['prompt'], 60)}"
 
     async def prepare(session: KlingSession, jobs: Sequence[Job]) -> Sequence[Job]:
@@ -98,17 +102,12 @@ def _media(text: str, files: list[_Local]) -> str:
 
 def _target(output: str | None, prompt: str) -> Path:
     """Return the file to write; one that cannot be is an error before anything is paid (exit code 2)."""
-    if output is None:
-        stem = slug(prompt) or "clip"
-        target, number = Path(f"{stem}.mp4"), 1
-        while target.exists() or target.is_symlink():
-            number += 1
-            target = Path(f"{stem}-{number}.mp4")
-        return target
-    target = Path(output)
-    if target.is_dir():
-        problem = "is a directory; name a file"
-    elif target.exists() or target.is_symlink():
+    if output is not None and not output.strip():
+        raise click.BadParameter("names no file.", param_hint="'-o'")
+    target = Path(output or ".")
+    if output is None or output.endswith(_SLASHES) or target.is_dir():
+        return _free(target, slug(prompt) or "clip")
+    if target.exists() or target.is_symlink():
         problem = "exists already"
     elif not target.parent.is_dir():
         problem = "is in a directory that does not exist"
@@ -116,6 +115,15 @@ def _target(output: str | None, prompt: str) -> Path:
         return target
     talk(f"kling: {one_line(output)} {problem}; nothing was sent")
     sys.exit(USAGE)
+
+
+def _free(directory: Path, stem: str) -> Path:
+    """Return a file of the directory that is not there yet."""
+    target, number = directory / f"{stem}.mp4", 1
+    while target.exists() or target.is_symlink():
+        number += 1
+        target = directory / f"{stem}-{number}.mp4"
+    return target
 
 
 def _check(gateway: Gateway, request: Any, files: Sequence[_Local]) -> None:

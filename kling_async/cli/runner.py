@@ -48,6 +48,7 @@ class Run:
     directory: Path | None = None
     target: Path | None = None
     stopped: int | None = field(default=None, init=False)
+    full: bool = field(default=False, init=False)
     _futures: dict[str, tuple[Job, TaskFuture]] = field(factory=dict, init=False)
     _fetching: dict[str, tuple[Job, Success, Path | None]] = field(factory=dict, init=False)
     _taken: set[str] = field(factory=set, init=False)
@@ -81,7 +82,7 @@ class Run:
         for job in self.jobs:
             await self._alive.acquire()
             await self._places.acquire()
-            if self.stopped is not None:
+            if self.stopped is not None or self.full:
                 return
             self._pulled += 1
             group.create_task(self._one(job))
@@ -121,6 +122,8 @@ class Run:
                 path = await self.session.download(made, target)
             except KlingError as error:
                 event = Event("download_failed", job, made.task_id, charged="yes", error=error)
+                if error.code == "disk":
+                    self._halt()
             else:
                 event = Event("downloaded", job, made.task_id, file=str(self._shown(path)))
             del self._fetching[job.key]
@@ -158,15 +161,24 @@ class Run:
     def stop(self, code: int) -> None:
         """Send nothing new; what the gateway has goes on to its end."""
         self.stopped = code
+        self._wind_down("Stopping")
+        if code == INTERRUPTED:
+            self.view.say("Ctrl-C again leaves at once and prints what is left running.")
+
+    def _halt(self) -> None:
+        """Send nothing new, because a video found no place on the disk: the next ones would be paid for in vain."""
+        if not self.full and self.stopped is None:
+            self.full = True
+            self._wind_down("A video cannot be written to the disk")
+
+    def _wind_down(self, why: str) -> None:
         for _, future in list(self._futures.values()):
             future.withdraw_unsent()
         made = [future for _, future in self._futures.values() if not future.done()]
         self.output.tell("stopping", making=len(made), downloading=len(self._fetching))
         being = "1 clip is" if len(made) == 1 else f"{len(made)} clips are"
         fetching = f" and {count(len(self._fetching), 'download')}" if self._fetching else ""
-        self.view.say(f"Stopping: nothing new is sent. {being} being made and paid for; waiting for that{fetching}.")
-        if code == INTERRUPTED:
-            self.view.say("Ctrl-C again leaves at once and prints what is left running.")
+        self.view.say(f"{why}: nothing new is sent. {being} being made and paid for; waiting for that{fetching}.")
 
     def abandon(self) -> None:
         """Record everything that is unfinished, for a program that leaves at once."""

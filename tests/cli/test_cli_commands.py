@@ -105,6 +105,13 @@ def test_make_writes_the_file_it_is_told(run_kling: Kling, gateway: ThreadedServ
     assert submit.charged == 400
 
 
+@pytest.mark.parametrize("directory", ["there", "there/", "new/"])
+def test_make_writes_into_the_directory_it_is_told(run_kling: Kling, gateway: ThreadedServer, directory: str) -> None:
+    Path("there").mkdir()
+    done = run_kling("make", "A red fox", "-o", directory, *QUICK)
+    assert (done.exit_code, done.stdout) == (0, f"{directory.rstrip('/')}/red-fox.mp4\n")
+
+
 def test_make_finds_a_name_that_is_free(run_kling: Kling, gateway: ThreadedServer) -> None:
     for expected in ("red-fox.mp4", "red-fox-2.mp4"):
         assert run_kling("make", "A red fox", *QUICK).stdout == f"{expected}\n"
@@ -115,7 +122,8 @@ def test_make_finds_a_name_that_is_free(run_kling: Kling, gateway: ThreadedServe
     [
         (("x", "-o", "there.mp4"), "exists already"),
         (("x", "-o", "no/such/x.mp4"), "directory that does not exist"),
-        (("x", "-o", "."), "is a directory"),
+        (("x", "-o", ""), "names no file"),
+        (("x", "-o", "/proc/x.mp4"), "/proc cannot be written to"),
         (("",), "is empty"),
         (("x", "--image", "missing.png"), "neither a URL nor a file"),
         (("x", "--image", "there.mp4"), "takes no uploads"),

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from cli_helpers import EXAMPLE, KEY, QUICK, Kling, child, events_in
 
+from kling_async.cli import commands
 from kling_async.mp4 import problem_with
 from kling_async.sandbox import http
 from kling_async.sandbox.server import ThreadedServer
@@ -212,6 +214,35 @@ def test_an_output_directory_that_cannot_be_made_costs_nothing(run_kling: Kling,
     Path("taken").write_text("")
     assert run_kling("run", jobs_file("a"), "-o", "taken/in", *QUICK).exit_code == 2
     assert gateway.ledger.submits == []
+
+
+@pytest.mark.parametrize("directory", ["/proc", ""])
+def test_an_output_directory_that_takes_no_file_costs_nothing(
+    run_kling: Kling, gateway: ThreadedServer, directory: str
+) -> None:
+    done = run_kling("run", jobs_file("a"), "-o", directory, *QUICK)
+    assert done.exit_code == 2
+    assert "names no directory" in done.stderr or "cannot be written to" in done.stderr
+    assert gateway.ledger.submits == []
+
+
+def test_a_full_disk_costs_nothing(run_kling: Kling, gateway: ThreadedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    done = run_kling("run", jobs_file("a"), *QUICK)
+    assert (done.exit_code, gateway.ledger.submits) == (2, [])
+    assert "is full: 0 bytes are free; nothing was sent" in done.stderr
+
+
+def test_a_video_that_finds_no_place_on_the_disk_stops_new_submissions(
+    run_kling: Kling, gateway: ThreadedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    done = run_kling("run", jobs_file(*map(str, range(60))), "-j", "2", "--json", *QUICK)
+    summary = events_in(done.stdout)[-1]
+    assert (done.exit_code, summary["exit_code"]) == (1, 1)
+    assert summary["not_sent"] > 0
+    assert summary["download_failed"] == gateway.ledger.accepted == 60 - summary["not_sent"]
+    assert done.stderr.count("nothing new is sent") == 1
 
 
 def test_a_reader_that_leaves_does_not_stop_the_run(gateway: ThreadedServer) -> None:

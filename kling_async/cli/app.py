@@ -11,6 +11,8 @@ from kling_async.cli.options import (
     account_options,
     gateway_option,
     input_options,
+    look_options,
+    output_options,
     pace_options,
     sandbox_options,
     screen_options,
@@ -48,8 +50,7 @@ def kling() -> None:
 @click.argument("file", metavar="FILE|-")
 @input_options
 @click.option("--skip-invalid", is_flag=True, help="Go on with the good rows where some are not valid.")
-@click.option("-o", "--output", default="videos", show_default=True, metavar="DIR", help="Where the videos go.")
-@click.option("--no-download", is_flag=True, help="Do not download; stdout then gets the URLs.")
+@output_options
 @account_options
 @pace_options
 @sandbox_options
@@ -99,6 +100,19 @@ def make_command(**given: Any) -> None:
     from kling_async.cli.make import make_clip
 
     sys.exit(make_clip(given))
+
+
+@kling.command("fetch")
+@click.argument("task_ids", metavar="TASK_ID...", nargs=-1, required=True)
+@output_options
+@account_options
+@look_options
+@screen_options
+def fetch_command(**given: Any) -> None:
+    """Wait for jobs that were submitted earlier, and download their videos. Nothing is sent or paid again."""
+    from kling_async.cli.fetch import fetch_tasks
+
+    sys.exit(fetch_tasks(given))
 
 
 @kling.command("gateways")

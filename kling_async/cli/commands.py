@@ -36,6 +36,14 @@ def setup_of(given: Mapping[str, Any]) -> Setup:
     return Setup(**facts, speed=given["sandbox_speed"], seed=given["sandbox_seed"])
 
 
+def directory_of(given: Mapping[str, Any]) -> str:
+    """Return the flag that names the directory for the videos."""
+    name: str = given["output"]
+    if not name.strip():
+        raise click.BadParameter("names no directory.", param_hint="'-o'")
+    return name
+
+
 def look_of(given: Mapping[str, Any]) -> Look:
     """Return the flags about what is shown."""
     return Look(
@@ -49,8 +57,7 @@ def look_of(given: Mapping[str, Any]) -> Look:
 
 def run_file(given: Mapping[str, Any]) -> int:
     """Read the file, ask, and make every row."""
-    if not given["output"].strip():
-        raise click.BadParameter("names no directory.", param_hint="'-o'")
+    output = directory_of(given)
     name, setup, look = given["file"], setup_of(given), look_of(given)
     reading = checked(name, given["kind"], look=look, skip=given["skip_invalid"])
     jobs = reading.jobs[: given["limit"]]
@@ -60,9 +67,9 @@ def run_file(given: Mapping[str, Any]) -> int:
     ready(setup)
     if not agreed(setup, jobs, yes=given["yes"]):
         return USAGE
-    directory = None if given["no_download"] else made_directory(given["output"])
+    directory = None if given["no_download"] else made_directory(output)
     shown = "stdin" if name == "-" else Path(name).name
-    where = f" to {given['output']}" if directory is not None else ""
+    where = f" to {output}" if directory is not None else ""
     title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {count(len(jobs), 'job')} of {shown}{where}"
     return drive(Order(jobs=jobs, setup=setup, look=look, title=one_line(title), directory=directory))
 

@@ -12,16 +12,17 @@ from attrs import frozen
 
 from kling_async.cli.codes import INTERRUPTED, code_of_run
 from kling_async.cli.output import Output, talk
-from kling_async.cli.reading import Job
+from kling_async.cli.reading import Named
 from kling_async.cli.runner import Run
 from kling_async.cli.setup import Setup, opened
 from kling_async.cli.showing import Look, view_for
 from kling_async.cli.signals import signals
 from kling_async.cli.summary import summary_lines
 from kling_async.cli.tally import Tally
+from kling_async.cli.words import fetch_command, one_line
 from kling_async.session import KlingSession
 
-Prepare = Callable[[KlingSession, Sequence[Job]], Awaitable[Sequence[Job]]]
+Prepare = Callable[[KlingSession], Awaitable[Sequence[Named]]]
 
 
 @frozen(kw_only=True)
@@ -29,13 +30,13 @@ class Order:
     """What is to be made, and how it is shown.
 
     Args:
-        jobs: what is to be made.
+        jobs: what is to be made, or followed.
         directory, target: where videos go; see `Run`.
         title: names the run on the screen.
-        prepare: what is done with the jobs once the session is open, before they are sent.
+        prepare: returns the jobs once the session is open, before they are sent.
     """
 
-    jobs: Sequence[Job]
+    jobs: Sequence[Named]
     setup: Setup
     look: Look
     title: str
@@ -69,14 +70,14 @@ def on_loop(work: Coroutine[Any, Any, int]) -> int:
 async def _driven(order: Order, concluded: Callable[[int], None]) -> int:
     loop = asyncio.get_running_loop()
     async with opened(order.setup) as session:
-        jobs = await order.prepare(session, order.jobs) if order.prepare else order.jobs
+        jobs = await order.prepare(session) if order.prepare else order.jobs
         tally = Tally(len(jobs), loop.time())
         output = Output(events=order.look.json, urls=order.directory is None and order.target is None)
         view = view_for(order.look, tally, output)
         run = Run(session, jobs, tally, view, output, directory=order.directory, target=order.target)
         closing = _Closing(order, run)
-        output.tell("started", jobs=len(jobs), gateway=session.gateway.name, sandbox=order.setup.sandbox)
         with signals(closing.on_signal):
+            output.tell("started", jobs=len(jobs), gateway=session.gateway.name, sandbox=order.setup.sandbox)
             try:
                 view.begin(order.title)
                 await run.go()
@@ -128,7 +129,7 @@ class _Closing:
         """Something unforeseen ends the program: name what the gateway has, so that no id is lost."""
         for job in self.run.session.unfinished:
             if job.task_id is not None:
-                talk(f"still being made at the gateway: {job.key}, task {job.task_id}")
+                talk(f"still being made at the gateway: {one_line(job.key, 80)}   {fetch_command(job.task_id)}")
 
     def _exit(self, code: int) -> None:
         for stream in (sys.stdout, sys.stderr):

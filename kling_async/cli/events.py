@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
-from kling_async.cli.reading import Job
+from kling_async.cli.reading import Named
+from kling_async.cli.words import fetch_command
 from kling_async.errors import KlingError
 from kling_async.results import Failure, Outcome, Status, Success
 
@@ -33,7 +34,7 @@ class Event:
     """
 
     kind: Kind
-    job: Job | None = None
+    job: Named | None = None
     task_id: str | None = None
     credits: Decimal | None = None
     charged: str = ""
@@ -64,16 +65,17 @@ def stamped(kind: str) -> dict[str, Any]:
     return {"v": VERSION, "t": now, "event": kind}
 
 
-def ended(job: Job, outcome: Outcome, spent: Decimal | None) -> Event:
+def ended(job: Named, outcome: Outcome, spent: Decimal | None) -> Event:
     """Return the event for the end of a job; `spent` is what the gateway said before, for an outcome that is silent."""
     ran = outcome.timing.ran
     if isinstance(outcome, Success):
         paid = outcome.credits if outcome.credits is not None else spent
         return Event("succeeded", job, outcome.task_id, credits=paid, charged="yes", url=outcome.video.url, seconds=ran)
     paid = spent if outcome.charged == "yes" else None
-    return Event(
-        _kind(outcome), job, outcome.task_id, credits=paid, charged=outcome.charged, error=outcome.error, seconds=ran
-    )
+    error = outcome.error
+    if outcome.task_id:  # the library names its method, which nobody at a command line can call
+        error = error.evolve(message=error.message.replace("`attach`", f"`{fetch_command(outcome.task_id)}`"))
+    return Event(_kind(outcome), job, outcome.task_id, credits=paid, charged=outcome.charged, error=error, seconds=ran)
 
 
 def _kind(failure: Failure) -> Kind:

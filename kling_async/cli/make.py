@@ -49,8 +49,8 @@ def make_clip(given: Mapping[str, Any]) -> int:
     made_directory(str(target.parent))
     title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {one_line(given['prompt'], 60)}"
 
-    async def prepare(session: KlingSession, jobs: Sequence[Job]) -> Sequence[Job]:
-        return [evolve(job, request=request_from(await _uploaded(session, row, files))) for job in jobs]
+    async def prepare(session: KlingSession) -> Sequence[Job]:
+        return [evolve(job, request=request_from(await _uploaded(session, row, files)))]
 
     prepared = prepare if files else None
     return drive(Order(jobs=[job], setup=setup, look=look, title=title, target=target, prepare=prepared))

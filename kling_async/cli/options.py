@@ -82,14 +82,14 @@ account_options = _stacked(
     ),
 )
 
-pace_options = _stacked(
-    click.option("-j", "--concurrency", type=Slots(), default="20", show_default=True, help="Most jobs in flight."),
+look_options = _stacked(
     click.option(
         "--rate",
         type=Rates(),
         default="unset",
         show_default=False,
-        help="Most requests per time, or none (default 10/s; sandbox 50/s).",
+        metavar="RATE|auto|none",
+        help="Most requests per time: 10/s, 30/min, several with commas (default 10/s; sandbox 50/s).",
     ),
     click.option("--poll-min", type=Seconds(), help="Never two looks at one job closer (default 1)."),
     click.option("--poll-max", type=Seconds(), help="Never two looks further apart (default 30)."),
@@ -99,8 +99,14 @@ pace_options = _stacked(
         type=Seconds(optional=True),
         default="1h",
         show_default=True,
-        help="Stop looking at a job after this time, or none.",
+        metavar="TIME|none",
+        help="Stop looking at a job after this time: 90, 90s, 15m, 1h.",
     ),
+)
+
+pace_options = _stacked(
+    click.option("-j", "--concurrency", type=Slots(), default="20", show_default=True, help="Most jobs in flight."),
+    look_options,
     click.option(
         "--submit-timeout", type=Seconds(), default="90", show_default=True, help="Deadline of the paid request."
     ),
@@ -111,7 +117,7 @@ sandbox_options = _stacked(
     click.option(
         "--sandbox-speed",
         type=click.FloatRange(0.01, 100_000),
-        default=20.0,
+        default=30.0,
         show_default=True,
         help="How much faster.",
     ),
@@ -130,6 +136,11 @@ screen_options = _stacked(
     click.option("-q", "--quiet", is_flag=True, help="Say nothing but what failed."),
     click.option("-v", "--verbose", count=True, help="Tell each job's steps; -vv each look at it too."),
     click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True),
+)
+
+output_options = _stacked(
+    click.option("-o", "--output", default="videos", show_default=True, metavar="DIR", help="Where the videos go."),
+    click.option("--no-download", is_flag=True, help="Do not download; stdout then gets the URLs."),
 )
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask before spending money.")

@@ -13,11 +13,17 @@ from kling_async.rows import request_from, row_key
 
 
 @frozen
-class Job:
-    """One sound row: where it stands, its name, and what it asks for."""
+class Named:
+    """What a line about a job needs: where it stands, and its name. Alone, a task whose id is the name."""
 
     row: int
     key: str
+
+
+@frozen
+class Job(Named):
+    """One sound row: what it asks for, too."""
+
     request: Request
 
 

@@ -10,7 +10,7 @@ from attrs import define, field
 from kling_async.cli.codes import INTERRUPTED
 from kling_async.cli.events import Event, ended
 from kling_async.cli.output import Output
-from kling_async.cli.reading import Job
+from kling_async.cli.reading import Job, Named
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, View
 from kling_async.cli.words import count
@@ -34,14 +34,14 @@ class Run:
 
     Args:
         session: makes the videos.
-        jobs: what is to be made.
+        jobs: what is to be made, and tasks that are followed.
         tally, view, output: count, show and write what happens.
         directory: where videos go; None for nowhere.
         target: the file for the one video, instead of a name of its own in `directory`.
     """
 
     session: KlingSession
-    jobs: Sequence[Job]
+    jobs: Sequence[Named]
     tally: Tally
     view: View
     output: Output
@@ -49,8 +49,8 @@ class Run:
     target: Path | None = None
     stopped: int | None = field(default=None, init=False)
     full: bool = field(default=False, init=False)
-    _futures: dict[str, tuple[Job, TaskFuture]] = field(factory=dict, init=False)
-    _fetching: dict[str, tuple[Job, Success, Path | None]] = field(factory=dict, init=False)
+    _futures: dict[str, tuple[Named, TaskFuture]] = field(factory=dict, init=False)
+    _fetching: dict[str, tuple[Named, Success, Path | None]] = field(factory=dict, init=False)
     _taken: set[str] = field(factory=set, init=False)
     _pulled: int = field(default=0, init=False)
     _places: asyncio.Semaphore = field(init=False)
@@ -74,7 +74,7 @@ class Run:
             async with asyncio.TaskGroup() as group:
                 await self._feed(group)
             for job in self.jobs[self._pulled :]:
-                self._happened(Event("not_sent", job, charged="no", message="stopped before it was sent"))
+                self._happened(_never_begun(job))
         finally:
             ticking.cancel()
 
@@ -87,7 +87,7 @@ class Run:
             self._pulled += 1
             group.create_task(self._one(job))
 
-    async def _one(self, job: Job) -> None:
+    async def _one(self, job: Named) -> None:
         try:
             made = await self._made(job)
             if made is not None and self._downloading:
@@ -95,14 +95,15 @@ class Run:
         finally:
             self._alive.release()
 
-    async def _made(self, job: Job) -> Success | None:
-        """Submit one job and wait for its end."""
+    async def _made(self, job: Named) -> Success | None:
+        """Submit one job, or take one up that the gateway has, and wait for its end."""
         try:
-            future = self.session.submit(job.request, key=job.key)
+            future = self._begun(job)
             self._futures[job.key] = (job, future)
             with contextlib.suppress(KlingError):
                 task_id = await future.accepted()
-                self._happened(Event("accepted", job, task_id, credits=future.credits))
+                if isinstance(job, Job):
+                    self._happened(Event("accepted", job, task_id, credits=future.credits))
             outcome = await future.outcome()
             event = ended(job, outcome, future.credits)
             if isinstance(outcome, Success) and self._downloading:
@@ -113,7 +114,12 @@ class Run:
             self._places.release()
         return outcome if isinstance(outcome, Success) else None
 
-    async def _fetched(self, job: Job, made: Success) -> None:
+    def _begun(self, job: Named) -> TaskFuture:
+        if isinstance(job, Job):
+            return self.session.submit(job.request, key=job.key)
+        return self.session.attach(job.key)
+
+    async def _fetched(self, job: Named, made: Success) -> None:
         """Download one video under a name of ours."""
         async with self._downloads:
             target = self.target or self._free(job)
@@ -129,7 +135,7 @@ class Run:
             del self._fetching[job.key]
             self._happened(event)
 
-    def _free(self, job: Job) -> Path:
+    def _free(self, job: Named) -> Path:
         """Return a file of the directory that nobody has: `boat.mp4`, else `boat-2.mp4` and so on."""
         assert self.directory is not None  # noqa: S101 - a run without one has a target
         first = file_name(job.key)
@@ -191,7 +197,7 @@ class Run:
             words = "made and paid for; the download was left"
             self._happened(Event("download_failed", job, made.task_id, charged="yes", message=words))
         for job in self.jobs[self._pulled :]:
-            self._happened(Event("not_sent", job, charged="no", message="stopped before it was sent"))
+            self._happened(_never_begun(job))
 
 
 def _exists(path: Path) -> bool:
@@ -199,7 +205,13 @@ def _exists(path: Path) -> bool:
     return path.exists() or path.is_symlink() or path.with_name(f"{path.name}.part").exists()
 
 
-def _unfinished(job: Job, future: TaskFuture) -> Event:
+def _never_begun(job: Named) -> Event:
+    if isinstance(job, Job):
+        return Event("not_sent", job, charged="no", message="stopped before it was sent")
+    return Event("late", job, job.key, charged="unknown", message="stopped before it was looked at")
+
+
+def _unfinished(job: Named, future: TaskFuture) -> Event:
     charged = future.charged()
     if future.task_id is not None:
         paid = future.credits if charged == "yes" else None

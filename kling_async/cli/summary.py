@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kling_async.cli.events import Event
 from kling_async.cli.tally import Tally
-from kling_async.cli.words import count, money, one_line, span
+from kling_async.cli.words import count, fetch_command, money, one_line, span
 
 MOST_NAMED = 100
 """Failures of one kind that are named; what is in doubt or late is always named."""
@@ -67,7 +67,9 @@ def _one(event: Event) -> str:
     job, error = event.job, event.error
     parts = [f"row {job.row}", one_line(job.key, 80)] if job is not None else []
     parts.append(one_line(error.message if error is not None else event.message))
-    if event.task_id:
+    if event.task_id and event.kind in ("late", "download_failed"):
+        parts.append(fetch_command(event.task_id))
+    elif event.task_id:
         parts.append(f"task {one_line(event.task_id, 140)}")
     if error is not None and event.kind == "in_doubt":
         parts += [f"HTTP {error.http_status}"] if error.http_status else []

@@ -1,6 +1,7 @@
 """Words for people: one line each, without a character that could steer a terminal."""
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
@@ -45,6 +46,11 @@ def span(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} m {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} m"
+
+
+def fetch_command(task_id: str) -> str:
+    """Return the command that picks a task up; quoted where a shell would read its id otherwise."""
+    return f"kling fetch {shlex.quote(one_line(task_id, 140))}"
 
 
 def columns(rows: Iterable[Iterable[str]], *, right: Iterable[int] = (), gap: str = "   ") -> list[str]:

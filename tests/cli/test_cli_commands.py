@@ -12,7 +12,7 @@ from kling_async.cli import NEEDS, main
 from kling_async.sandbox.server import ThreadedServer
 
 HEAVY = ("aiohttp", "rich", "attrs", "attr", "cattrs", "anyio", "asyncio", "orjson", "uvloop", "yarl", "json")
-COMMANDS = ("run", "plan", "make", "gateways", "sandbox", "demo")
+COMMANDS = ("run", "plan", "make", "fetch", "gateways", "sandbox", "demo")
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -119,7 +119,7 @@ def test_every_event_is_a_line_of_json_and_the_summary_is_the_last(run_kling: Kl
         ("fine", 0, "1 done"),
         ("x [sandbox: fail]", 3, "not charged"),
         ("x [sandbox: truncated_mp4]", 3, "not downloaded"),
-        ("x [sandbox: stuck]", 7, "task n"),
+        ("x [sandbox: stuck]", 7, "kling fetch n"),
         ("x [sandbox: drop_after_accept]", 8, "in doubt"),
     ],
 )

@@ -187,10 +187,7 @@ class Engine:
             return
         now = self.now()
         self._expire(now)
-        while True:
-            kind = self._turn(now)
-            if kind is None or not self.limiter.ready(now):
-                break
+        while (kind := self._turn(now)) is not None and self.limiter.ready(now):
             self.limiter.take(now)
             if kind == "control":
                 self._controls.popleft().set_result(None)
@@ -202,7 +199,7 @@ class Engine:
             else:
                 jobs = self._agenda.take(now, self.gateway.poll_batch, self.plan.minimum)
                 self._start(self._looking.look(jobs), "look")
-        self._set_timer(now)
+        self._set_timer(now, held_up=kind is not None)
 
     def _turn(self, now: float) -> str | None:
         """Return what goes next: submits before looks, since an idle slot costs more than a late look."""
@@ -238,10 +235,15 @@ class Engine:
             job.slot = True
             self.used_slots += 1
 
-    def _set_timer(self, now: float) -> None:
-        """Set the one timer to the next moment at which something can happen by itself."""
+    def _set_timer(self, now: float, *, held_up: bool) -> None:
+        """Set the one timer to the next moment at which something can happen by itself.
+
+        Args:
+            now: the time.
+            held_up: something could go, if the limits on requests per time let it.
+        """
         times = [self.account.next_change(now)]
-        if self._turn(now) is not None:
+        if held_up:
             times.append(self.limiter.next_time(now))
         elif self._busy["look"] < CONNECTIONS:
             times.append(max(self._agenda.next_look(), self.account.paused_until))

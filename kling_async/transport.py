@@ -56,19 +56,24 @@ class AiohttpTransport:
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_at_the_fence)
         # A reused connection may be closing, or hold an answer that nobody asked for: a paid request gets its own.
-        self._fresh = self._session(aiohttp.TCPConnector(limit=connections, force_close=True), trace)
-        self._pooled = self._session(aiohttp.TCPConnector(limit=connections))
+        fresh = aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
+        self._fresh = self._session(aiohttp.TCPConnector(limit=connections, force_close=True), fresh, trace)
+        # Nobody waits for a pooled connection: there are as many as requests in flight.
+        pooled = aiohttp.ClientTimeout(total=None, sock_connect=connect)
+        self._pooled = self._session(aiohttp.TCPConnector(limit=connections), pooled)
         # aiohttp repeats a GET by itself, which no limit of ours would count; a missed look is looked again.
         self._pooled._retry_connection = False
         self._fresh._retry_connection = False
         self._downloads: dict[bool, aiohttp.ClientSession] = {}
 
-    def _session(self, connector: aiohttp.TCPConnector, *traces: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+    def _session(
+        self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout, *traces: aiohttp.TraceConfig
+    ) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._connect, sock_connect=self._connect),
+            timeout=timeout,
             trace_configs=list(traces),
             trust_env=False,
         )

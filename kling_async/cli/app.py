@@ -59,7 +59,8 @@ def kling() -> None:
 def run_command(**given: Any) -> None:
     """Make every row of a CSV or JSONL file, and download the videos.
 
-    The whole file is read and checked first; nothing is sent while a row is not valid.
+    The whole file is read and checked first; nothing is sent while a row is not valid. Rows that are valid and that
+    the chosen gateway does not make are counted first, too; they fail before they are sent, and the others go on.
     """
     from kling_async.cli.commands import run_file
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 from attrs import evolve
 
+from kling_async.cli.checking import refusal
 from kling_async.cli.codes import UNEXPECTED, USAGE
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import json_line, talk
@@ -22,6 +23,7 @@ from kling_async.cli.words import count, money, one_line
 from kling_async.download import FREE_SPACE_KEPT
 from kling_async.errors import KlingError
 from kling_async.gateways.protocol import Gateway
+from kling_async.session import KlingSession
 
 
 def setup_of(given: Mapping[str, Any]) -> Setup:
@@ -64,14 +66,16 @@ def run_file(given: Mapping[str, Any]) -> int:
     if not jobs:
         talk(f"{one_line(name)} has no valid row; nothing was sent")
         return USAGE
-    ready(setup)
+    session = ready(setup)
+    tell_refused(setup, jobs, look)
     if not agreed(setup, jobs, yes=given["yes"]):
         return USAGE
     directory = None if given["no_download"] else made_directory(output)
     shown = "stdin" if name == "-" else Path(name).name
     where = f" to {output}" if directory is not None else ""
     title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {count(len(jobs), 'job')} of {shown}{where}"
-    return drive(Order(jobs=jobs, setup=setup, look=look, title=one_line(title), directory=directory))
+    order = Order(jobs=jobs, setup=setup, look=look, title=one_line(title), directory=directory, session=session)
+    return drive(evolve(order, left_out=reading.bad_rows))
 
 
 def checked(name: str, kind: str | None, *, look: Look, skip: bool = False) -> Reading:
@@ -108,9 +112,26 @@ def _list(headline: str, problems: Sequence[Problem], look: Look) -> None:
             output.tell("invalid", **facts, message=one_line(each.message))
 
 
-def ready(setup: Setup) -> None:
-    """Find out whether a session can be opened. Raises `ConfigurationError`: no key, no such gateway, a wrong flag."""
-    (evolve(setup, base_url="http://127.0.0.1") if setup.sandbox else setup).session()
+def ready(setup: Setup) -> KlingSession | None:
+    """Return the session, not entered; None for a sandbox, whose address is not known yet.
+
+    Raises `ConfigurationError`: no key, no such gateway, a wrong flag.
+    """
+    if not setup.sandbox:
+        return setup.session()
+    evolve(setup, base_url="http://127.0.0.1").session()
+    return None
+
+
+def tell_refused(setup: Setup, jobs: Sequence[Job], look: Look) -> None:
+    """Say how many rows the gateway cannot make; they fail by themselves, and the others go on."""
+    gateway = setup.adapter()
+    bad = sum(1 for job in jobs if refusal(gateway, job.request))
+    if bad and not look.quiet:
+        fail = (
+            "it will fail before it is sent, and costs" if bad == 1 else "they will fail before they are sent, and cost"
+        )
+        talk(f"{setup.name} cannot make {bad:,} of {count(len(jobs), 'row')}: {fail} nothing; `kling plan` names why")
 
 
 def made_directory(name: str) -> Path:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from kling_async.cli.commands import look_of, made_directory
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import talk
@@ -32,6 +34,8 @@ PROMPTS = (
 def run_demo(given: Mapping[str, Any]) -> int:
     """Make the clips in the sandbox."""
     name = given["directory"]
+    if name is not None and not name.strip():
+        raise click.BadParameter("names no directory.", param_hint="'DIRECTORY'")
     directory = made_directory(name) if name else Path(tempfile.mkdtemp(prefix="kling-demo-"))
     setup = Setup(
         gateway=given["gateway"], sandbox=True, speed=given["sandbox_speed"], seed=given["sandbox_seed"], concurrency=6

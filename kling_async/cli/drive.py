@@ -20,6 +20,7 @@ from kling_async.cli.signals import signals
 from kling_async.cli.summary import summary_lines
 from kling_async.cli.tally import Tally
 from kling_async.cli.words import fetch_command, one_line
+from kling_async.errors import AuthenticationError
 from kling_async.session import KlingSession
 
 Prepare = Callable[[KlingSession], Awaitable[Sequence[Named]]]
@@ -34,6 +35,8 @@ class Order:
         directory, target: where videos go; see `Run`.
         title: names the run on the screen.
         prepare: returns the jobs once the session is open, before they are sent.
+        session: the session, if it is made already; not entered.
+        left_out: rows of the file that are not valid and left out.
     """
 
     jobs: Sequence[Named]
@@ -43,6 +46,8 @@ class Order:
     directory: Path | None = None
     target: Path | None = None
     prepare: Prepare | None = None
+    session: KlingSession | None = None
+    left_out: int = 0
 
 
 def drive(order: Order) -> int:
@@ -69,9 +74,9 @@ def on_loop(work: Coroutine[Any, Any, int]) -> int:
 
 async def _driven(order: Order, concluded: Callable[[int], None]) -> int:
     loop = asyncio.get_running_loop()
-    async with opened(order.setup) as session:
+    async with opened(order.setup, order.session) as session:
         jobs = await order.prepare(session) if order.prepare else order.jobs
-        tally = Tally(len(jobs), loop.time())
+        tally = Tally(len(jobs), loop.time(), left_out=order.left_out)
         output = Output(events=order.look.json, urls=order.directory is None and order.target is None)
         view = view_for(order.look, tally, output)
         run = Run(session, jobs, tally, view, output, directory=order.directory, target=order.target)
@@ -117,10 +122,15 @@ class _Closing:
         facts = {name: tally.counts[name] for name in names}
         spent = {"credits": f"{tally.spent:f}", "unpriced": tally.unpriced}
         seconds = round(now - tally.began, 3)
-        run.output.tell("summary", jobs=tally.total, **facts, **spent, seconds=seconds, exit_code=code)
+        run.output.tell(
+            "summary", jobs=tally.total, invalid=tally.left_out, **facts, **spent, seconds=seconds, exit_code=code
+        )
         if not self.order.look.quiet or tally.troubles:
-            for line in summary_lines(tally, now):
+            for line in summary_lines(tally, now, run.session.gateway.name):
                 talk(line)
+        refused = any(isinstance(event.error, AuthenticationError) for event in tally.troubles)
+        if refused and not self.order.setup.sandbox:
+            talk(f"The key that was refused is in {one_line(self.order.setup.key_source)}.")
         if run.output.broken:
             talk(run.output.broken)
         return code

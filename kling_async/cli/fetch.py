@@ -24,9 +24,10 @@ def fetch_tasks(given: Mapping[str, Any]) -> int:
     # They run at the gateway already, so none of them waits for a place.
     facts: dict[str, Any] = {name: given[name] for name in (*names, "allow_private_host")}
     setup = Setup(**facts, concurrency=None)
-    ready(setup)
+    session = ready(setup)
     directory = None if given["no_download"] else made_directory(output)
     where = f" to {output}" if directory is not None else ""
     title = one_line(f"{setup.name}   {count(len(ids), 'task')}{where}")
     jobs = [Named(number, task_id) for number, task_id in enumerate(ids, 1)]
-    return drive(Order(jobs=jobs, setup=setup, look=look_of(given), title=title, directory=directory))
+    look = look_of(given)
+    return drive(Order(jobs=jobs, setup=setup, look=look, title=title, directory=directory, session=session))

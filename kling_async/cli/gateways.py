@@ -1,12 +1,11 @@
 """`kling gateways`: which gateways there are, what they make, and whether a key for them is found."""
 
-import os
 from typing import Any
 
 from kling_async.cli.codes import DONE
 from kling_async.cli.commands import print_json, print_lines
+from kling_async.cli.keys import found_key, key_problem
 from kling_async.cli.words import columns, one_line
-from kling_async.errors import ConfigurationError
 from kling_async.gateways.registry import gateway_factory, gateway_names
 from kling_async.secret import Secret
 
@@ -39,15 +38,8 @@ def _facts(name: str) -> dict[str, Any]:
 
 def _key(name: str) -> tuple[str | None, bool]:
     """Return the environment variable that holds the gateway's key, if one does, and whether it can be a key."""
-    for variable in (f"{name.upper().replace('-', '_')}_API_KEY", "KLING_API_KEY"):
-        found = os.environ.get(variable)
-        if found:
-            try:
-                Secret(found.strip())
-            except ConfigurationError:
-                return variable, False
-            return variable, True
-    return None, False
+    found = found_key(name)
+    return (found[0], not key_problem(found[1])) if found else (None, False)
 
 
 def _key_words(facts: dict[str, Any]) -> str:

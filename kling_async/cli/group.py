@@ -50,8 +50,7 @@ def _as_exit_codes(ctx: click.Context) -> Iterator[None]:
         from kling_async.cli.output import talk
         from kling_async.cli.words import one_line
 
-        hint = "; or give --api-key-file FILE" if getattr(error, "field", None) == "api_key" else ""
-        talk(f"kling: {one_line(error, 500)}{hint}")
+        talk(f"kling: {one_line(error, 500)}")
         ctx.exit(code_of_error(error))
 
 

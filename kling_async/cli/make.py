@@ -40,7 +40,7 @@ def make_clip(given: Mapping[str, Any]) -> int:
     row, files = _row(given)
     request = request_from(row)
     target = _target(given["output"], given["prompt"])
-    ready(setup)
+    session = ready(setup)
     gateway = setup.adapter()
     _check(gateway, request, files)
     job = Job(1, target.stem if target.stem.isprintable() else "clip", request)
@@ -53,7 +53,8 @@ def make_clip(given: Mapping[str, Any]) -> int:
         return [evolve(job, request=request_from(await _uploaded(session, row, files)))]
 
     prepared = prepare if files else None
-    return drive(Order(jobs=[job], setup=setup, look=look, title=title, target=target, prepare=prepared))
+    order = Order(jobs=[job], setup=setup, look=look, title=title, target=target, prepare=prepared, session=session)
+    return drive(order)
 
 
 def _row(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[_Local]]:

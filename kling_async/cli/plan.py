@@ -6,6 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
+from kling_async.cli.checking import refusal
 from kling_async.cli.codes import DONE, USAGE
 from kling_async.cli.commands import checked, print_json, print_lines
 from kling_async.cli.problems import Problem, problem_lines
@@ -13,7 +14,6 @@ from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
 from kling_async.cli.showing import Look
 from kling_async.cli.words import columns, count, money, one_line
-from kling_async.errors import InvalidRequestError
 from kling_async.gateways.protocol import Gateway
 from kling_async.requests import Request
 
@@ -44,7 +44,7 @@ class _Plan:
             first = seen.setdefault(job.request, job.row)
             if first != job.row:
                 self.twins.append((job.row, first))
-            faults = _refusal(self.gateway, job.request)
+            faults = refusal(self.gateway, job.request)
             if faults:
                 self.refused_rows += 1
                 self.refused += [Problem(f"row {job.row}", name, words, code, job.row) for name, code, words in faults]
@@ -66,20 +66,6 @@ class _Plan:
     def total(self) -> Decimal:
         """What everything with a known price costs."""
         return sum((group.credits for group in self.groups.values()), Decimal(0))
-
-
-def _refusal(gateway: Gateway, request: Request) -> list[tuple[str, str, str]]:
-    """Return what the adapter has against a request, as it would say before anything is sent."""
-    exchange = gateway.submit(request, "plan")
-    try:
-        next(exchange)
-    except InvalidRequestError as error:
-        if error.faults:
-            return list(error.faults)
-        return [(error.field or "", error.code or "", error.message)]
-    finally:
-        exchange.close()
-    return []
 
 
 def plan_file(given: Mapping[str, Any]) -> int:

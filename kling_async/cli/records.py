@@ -115,18 +115,23 @@ def known_columns() -> tuple[str, ...]:
     return tuple(sorted(names | {"type", "id", "key"}))
 
 
+def _nearest(name: str, least: float = 0.6) -> str:
+    """Return the known column that a name most likely means, or ""; `least` is how alike they must be."""
+    return next(iter(get_close_matches(name.lower()[:60], known_columns(), n=1, cutoff=least)), "")
+
+
 def _columns(header: list[str]) -> list[str]:
     """Return the names of the columns. Raises `InputError` for those that nobody knows or that come twice."""
     names = [name.strip() for name in header]
-    if not set(names) & set(known_columns()):
+    if not any(name in known_columns() or _nearest(name, 0.75) for name in names):
         raise InputError.about("header", f"names no known column; known are {', '.join(known_columns())}")
     problems = []
     for number, name in enumerate(names):
         if name in names[:number] and name:
             problems.append(Problem("header", name, "is the name of two columns"))
         elif name and name not in known_columns():
-            near = get_close_matches(name.lower()[:60], known_columns(), n=1)
-            problems.append(Problem("header", name, f"unknown column{f'; did you mean {near[0]!r}?' if near else ''}"))
+            near = _nearest(name)
+            problems.append(Problem("header", name, f"unknown column{f'; did you mean {near!r}?' if near else ''}"))
     if problems:
         raise InputError(problems)
     return names

@@ -14,6 +14,7 @@ from kling_async.cli.events import Event
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, clock, told
 from kling_async.cli.words import money, one_line, span
+from kling_async.errors import bounded
 
 REDRAW_SECONDS = 0.25
 EVENTS_SHOWN = 5
@@ -80,7 +81,7 @@ class Screen:
         lines = [_text(f"{self.title}   {elapsed}", "bold"), self._bar(moment), self._numbers(moment)]
         lines += [_text(f" {text}", style) for text, style in self._events]
         # The terminal echoes "^C" behind the last line; a line that wraps there would be left behind.
-        lines.append(_text(f" {self.hint}"[: max(1, self.console.width - 4)], "dim"))
+        lines.append(_text(bounded(f" {one_line(self.hint)}", max(1, self.console.width - 4)), "dim"))
         return Group(*lines)
 
     def _bar(self, moment: Moment) -> Any:

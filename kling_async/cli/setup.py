@@ -3,11 +3,11 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Literal
 
 from attrs import frozen
 
+from kling_async.cli.keys import key_for, key_source
 from kling_async.errors import ConfigurationError
 from kling_async.gateways.protocol import Gateway
 from kling_async.gateways.registry import gateway_factory
@@ -24,6 +24,14 @@ RATE = "10/s"
 SANDBOX_RATE = "50/s"
 UNSET = "unset"
 """Stands for a rate that no flag names: None is the flag's "none"."""
+_FLAGS = (
+    ("Timeouts.generation", "--timeout"),
+    ("Timeouts.submit", "--submit-timeout"),
+    ("PollPlan.first", "--poll-first"),
+    ("PollPlan.minimum", "--poll-min"),
+    ("PollPlan.maximum", "--poll-max"),
+    ("allow_private_hosts", "--allow-private-host"),
+)
 
 
 @frozen(kw_only=True)
@@ -65,10 +73,18 @@ class Setup:
         return gateway_factory(self.name)(Secret("plan"))
 
     def session(self, base_url: str | None = None) -> KlingSession:
-        """Return the session, not entered. Raises `ConfigurationError`."""
+        """Return the session, not entered. Raises `ConfigurationError`, in the words of the command line."""
+        try:
+            return self._session(base_url)
+        except ConfigurationError as error:
+            told = self._in_flags(error)
+        raise told
+
+    def _session(self, base_url: str | None) -> KlingSession:
+        gateway_factory(self.name)  # a name that nobody has is told before a missing key
         return KlingSession(
             self.name,
-            api_key=SANDBOX_KEY if self.sandbox else self._key(),
+            api_key=SANDBOX_KEY if self.sandbox else key_for(self.name, self.api_key_file),
             base_url=base_url or self.base_url,
             concurrency=self.concurrency,
             rate=self._rate(),
@@ -92,22 +108,24 @@ class Setup:
             return self.rate
         return SANDBOX_RATE if self.sandbox else RATE
 
-    def _key(self) -> str | None:
-        if self.api_key_file is None:
-            return None
-        try:
-            with Path(self.api_key_file).open("rb") as file:
-                return file.read(8192).decode("ascii").strip()
-        except (OSError, ValueError):
-            words = "the file of --api-key-file cannot be read, or holds no key"
-            raise ConfigurationError(words, field="api_key") from None
+    @property
+    def key_source(self) -> str:
+        """What the key is taken from, in words."""
+        return key_source(self.name, self.api_key_file)
+
+    def _in_flags(self, error: ConfigurationError) -> ConfigurationError:
+        """Return the error with flags for the names that the library has for them."""
+        words = error.message
+        for name, flag in (*_FLAGS, ("base_url", "--base-url" if self.base_url else "KLING_BASE_URL")):
+            words = words.replace(name, flag)
+        return error.evolve(message=f"--rate: {words}" if error.field == "rate" else words)
 
 
 @asynccontextmanager
-async def opened(setup: Setup) -> AsyncIterator[KlingSession]:
-    """Open the session; with `--sandbox`, serve the sandbox on loopback around it."""
+async def opened(setup: Setup, ready: KlingSession | None = None) -> AsyncIterator[KlingSession]:
+    """Open the session, that one if it is made; with `--sandbox`, serve the sandbox on loopback around a new one."""
     if not setup.sandbox:
-        async with setup.session() as session:
+        async with ready or setup.session() as session:
             yield session
         return
     from kling_async.sandbox import Sandbox

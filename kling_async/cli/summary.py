@@ -13,13 +13,13 @@ _TITLES = {
     "failed": "failed",
     "download_failed": "made, but not downloaded",
     "late": "late: no result yet; still being made at the gateway and paid for",
-    "in_doubt": "in doubt: sent, and nobody can say whether the gateway took it; look there before sending it again",
+    "in_doubt": "in doubt: sent, and nobody can say whether the gateway took it",
     "not_sent": "not sent",
 }
 _PAID = {"no": "not charged", "yes": "charged", "unknown": "may have been charged"}
 
 
-def summary_lines(tally: Tally, now: float) -> list[str]:
+def summary_lines(tally: Tally, now: float, gateway: str = "the gateway") -> list[str]:
     """Return the summary, one line each."""
     counts = tally.counts
     parts = [f"{counts['succeeded']:,} done"]
@@ -28,11 +28,17 @@ def summary_lines(tally: Tally, now: float) -> list[str]:
             parts.append(f"{counts[kind]:,} {words}")
     if counts["download_failed"]:
         parts.append(f"{counts['download_failed']:,} not downloaded")
-    lines = [f"{', '.join(parts)} of {count(tally.total, 'clip')} in {span(now - tally.began)}; {_spend(tally)}"]
+    left_out = f"; {count(tally.left_out, 'row was', 'rows were')} not valid and left out" if tally.left_out else ""
+    took = span(now - tally.began)
+    lines = [f"{', '.join(parts)} of {count(tally.total, 'clip')} in {took}; {_spend(tally)}{left_out}"]
     if tally.troubles:
         lines += ["", "Not done:"]
         for kind in _TITLES:
             lines += _of_kind(kind, [event for event in tally.troubles if event.kind == kind])
+    if counts["in_doubt"]:
+        lines.append(
+            f"  Look at {one_line(gateway, 60)} before you send again what is in doubt: it may have been charged."
+        )
     return lines
 
 
@@ -57,6 +63,7 @@ def _of_kind(kind: str, events: Sequence[Event]) -> Iterator[str]:
     for (name, code, charged), members in sorted(groups.items(), key=lambda item: -len(item[1])):
         words = [one_line(part, 80) for part in (name, code, _PAID.get(charged, "")) if part]
         yield f"  {len(members):,} {_TITLES[kind]}{': ' if kind == 'failed' else '   '}{'   '.join(words)}"
+        members.sort(key=lambda event: event.job.row if event.job is not None else 0)
         shown = members if kind in ("late", "in_doubt") else members[:MOST_NAMED]
         yield from (f"      {_one(event)}" for event in shown)
         if len(members) > len(shown):

@@ -22,6 +22,7 @@ class Tally:
         unpriced: jobs that were charged, or may have been, without a word on how much.
         troubles: every event that is no success, in order.
         running: when each job that is being made was accepted.
+        left_out: rows that are not valid and no jobs of this run.
     """
 
     total: int
@@ -33,6 +34,7 @@ class Tally:
     running: dict[str, float] = field(factory=dict)
     seconds: float = 0.0
     timed: int = 0
+    left_out: int = 0
 
     def take(self, event: Event, now: float) -> None:
         """Count one event."""

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,7 @@ def test_ctrl_c_waits_for_what_is_fetched_and_a_second_one_names_it(monkeypatch:
         assert process.stdout is not None
         for line in process.stdout:
             if json.loads(line)["event"] in ("started", "stopping"):
+                time.sleep(0.5)  # until it looks
                 os.kill(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -69,6 +69,14 @@ def test_a_file_that_makes_no_sense_is_refused_as_a_whole(data: bytes, place: st
     assert words in problem.message
 
 
+def test_every_misspelt_column_gets_a_suggestion() -> None:
+    found = {problem.field: problem.message for problem in fatal(b"promt,duratoin\na,5\n")}
+    assert found == {
+        "promt": "unknown column; did you mean 'prompt'?",
+        "duratoin": "unknown column; did you mean 'duration'?",
+    }
+
+
 @pytest.mark.parametrize(
     ("row", "field", "words"),
     [

@@ -1,0 +1,69 @@
+"""Where the API key comes from, and what is wrong with one that cannot be; no message ever holds it."""
+
+import os
+from pathlib import Path
+
+from kling_async.errors import ConfigurationError
+from kling_async.secret import Secret
+
+_QUOTES = "\"'`"
+
+
+def variables(gateway: str) -> tuple[str, str]:
+    """Return the environment variables that may hold a gateway's key, the first one first."""
+    return f"{gateway.upper().replace('-', '_')}_API_KEY", "KLING_API_KEY"
+
+
+def found_key(gateway: str) -> tuple[str, str] | None:
+    """Return the variable that holds the gateway's key, and what it holds; None where there is none."""
+    return next(((name, found.strip()) for name in variables(gateway) if (found := os.environ.get(name))), None)
+
+
+def key_source(gateway: str, file: str | None) -> str:
+    """Return what the key is taken from, in words."""
+    if file is not None:
+        return f"the file {file}"
+    found = found_key(gateway)
+    return found[0] if found else "no variable"
+
+
+def key_problem(key: str) -> str:
+    """Return what is wrong with a key, or ""."""
+    if not key:
+        return "is empty"
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        return "begins or ends with a quotation mark; leave the marks out"
+    try:
+        Secret(key)
+    except ConfigurationError:
+        return "cannot be sent: it holds a blank, a line break or a character that is not ASCII, or is too long"
+    return ""
+
+
+def key_for(gateway: str, file: str | None) -> str:
+    """Return the key. Raises `ConfigurationError`, naming the variable or the file at fault."""
+    if file is not None:
+        key = _read(file)
+    else:
+        found = found_key(gateway)
+        if found is None:
+            names = " or ".join(variables(gateway))
+            raise _error(f"no API key for {gateway}: set {names}, or give --api-key-file FILE")
+        key = found[1]
+    problem = key_problem(key)
+    if problem:
+        raise _error(f"the API key in {key_source(gateway, file)} {problem}")
+    return key
+
+
+def _read(file: str) -> str:
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(8192).decode("latin-1").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no such name is possible"
+    raise _error(f"the file {file} of --api-key-file cannot be read: {reason}")
+
+
+def _error(words: str) -> ConfigurationError:
+    return ConfigurationError(words, field="api_key")

@@ -143,8 +143,15 @@ def sandbox_command(**given: Any) -> None:
 @kling.command("demo")
 @click.argument("directory", required=False)
 @click.option("--gateway", metavar="NAME", help="For which gateway the sandbox stands in.")
-@click.option("--sandbox-speed", type=click.FloatRange(0.01, 100_000), default=30.0, show_default=True)
-@click.option("--sandbox-seed", type=int, default=0, show_default=True)
+@click.option(
+    "--sandbox-speed",
+    type=click.FloatRange(0.01, 100_000),
+    default=30.0,
+    show_default="30",
+    metavar="X",
+    help="How much faster than a real gateway.",
+)
+@click.option("--sandbox-seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
 @screen_options
 def demo_command(**given: Any) -> None:
     """Make a dozen simulated clips: no key, no money, real files."""

@@ -14,7 +14,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 class Seconds(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """A time span: "90", "90s", "15m", "1h"; "none" where that is allowed."""
 
-    name = "seconds"
+    name = "time"
 
     def __init__(self, *, optional: bool = False) -> None:
         self.optional = optional
@@ -105,7 +105,15 @@ look_options = _stacked(
 )
 
 pace_options = _stacked(
-    click.option("-j", "--concurrency", type=Slots(), default="20", show_default=True, help="Most jobs in flight."),
+    click.option(
+        "-j",
+        "--concurrency",
+        type=Slots(),
+        default="20",
+        show_default=True,
+        metavar="N|auto|none",
+        help="Most jobs in flight.",
+    ),
     look_options,
     click.option(
         "--submit-timeout", type=Seconds(), default="90", show_default=True, help="Deadline of the paid request."
@@ -117,8 +125,9 @@ sandbox_options = _stacked(
     click.option(
         "--sandbox-speed",
         type=click.FloatRange(0.01, 100_000),
-        default=30.0,
+        default=30,
         show_default=True,
+        metavar="X",
         help="How much faster.",
     ),
     click.option("--sandbox-seed", type=int, default=0, show_default=True, help="Everything random follows from it."),

@@ -128,12 +128,12 @@ class Run:
                 path = await self.session.download(made, target)
             except KlingError as error:
                 event = Event("download_failed", job, made.task_id, charged="yes", error=error)
-                if error.code == "disk":
-                    self._halt()
             else:
                 event = Event("downloaded", job, made.task_id, file=str(self._shown(path)))
             del self._fetching[job.key]
             self._happened(event)
+            if event.error is not None and event.error.code == "disk":
+                self._halt()
 
     def _free(self, job: Named) -> Path:
         """Return a file of the directory that nobody has: `boat.mp4`, else `boat-2.mp4` and so on."""
@@ -173,8 +173,11 @@ class Run:
 
     def _halt(self) -> None:
         """Send nothing new, because a video found no place on the disk: the next ones would be paid for in vain."""
-        if not self.full and self.stopped is None:
-            self.full = True
+        if self.full or self.stopped is not None:
+            return
+        self.full = True
+        unsent = any(future.task_id is None and not future.done() for _, future in self._futures.values())
+        if unsent or self._pulled < len(self.jobs):
             self._wind_down("A video cannot be written to the disk")
 
     def _wind_down(self, why: str) -> None:
@@ -182,9 +185,11 @@ class Run:
             future.withdraw_unsent()
         made = [future for _, future in self._futures.values() if not future.done()]
         self.output.tell("stopping", making=len(made), downloading=len(self._fetching))
-        being = "1 clip is" if len(made) == 1 else f"{len(made)} clips are"
-        fetching = f" and {count(len(self._fetching), 'download')}" if self._fetching else ""
-        self.view.say(f"{why}: nothing new is sent. {being} being made and paid for; waiting for that{fetching}.")
+        being = f" {count(len(made), 'clip is', 'clips are')} being made and paid for." if made else ""
+        awaited = ["that"] if made else []
+        awaited += [count(len(self._fetching), "download")] if self._fetching else []
+        waiting = f" Waiting for {' and '.join(awaited)}." if awaited else ""
+        self.view.say(f"{why}: nothing new is sent.{being}{waiting}")
 
     def abandon(self) -> None:
         """Record everything that is unfinished, for a program that leaves at once."""

@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from kling_async.cli.codes import DONE, USAGE
-from kling_async.cli.commands import print_lines
+from kling_async.cli.codes import DONE, UNEXPECTED, USAGE
 from kling_async.cli.drive import on_loop
-from kling_async.cli.output import talk
+from kling_async.cli.output import Output, talk
 from kling_async.cli.signals import signals
 from kling_async.cli.words import count, one_line
 from kling_async.sandbox import Sandbox
@@ -22,17 +21,20 @@ def serve_sandbox(given: Mapping[str, Any]) -> int:
 
 
 async def _served(sandbox: Sandbox, port: int) -> int:
-    stop = asyncio.Event()
+    stop, output = asyncio.Event(), Output()
     try:
         with signals(lambda _: stop.set()):
             async with serve(sandbox, port=port) as server:
-                print_lines([server.url])
+                output.line(server.url.encode())
                 _explain(server.url)
                 await stop.wait()
     except OSError as error:
         talk(f"kling: port {port} cannot be used: {one_line(error.strerror or error)}")
         return USAGE
     talk(f"The sandbox took {count(sandbox.ledger.accepted, 'job')}.")
+    if output.broken:
+        talk(output.broken)
+        return UNEXPECTED
     return DONE
 
 

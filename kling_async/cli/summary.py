@@ -75,7 +75,8 @@ def _one(event: Event) -> str:
     parts = [f"row {job.row}", one_line(job.key, 80)] if job is not None else []
     parts.append(one_line(error.message if error is not None else event.message))
     if event.task_id and event.kind in ("late", "download_failed"):
-        parts.append(fetch_command(event.task_id))
+        command = fetch_command(event.task_id)
+        parts += [] if command in parts[-1] else [command]
     elif event.task_id:
         parts.append(f"task {one_line(event.task_id, 140)}")
     if error is not None and event.kind == "in_doubt":

@@ -34,18 +34,22 @@ def test_a_closed_standard_stream_does_not_end_a_run(closed: str, code: int) -> 
     assert ("stdout cannot be written" in done.stderr) is (closed == ">&-")
 
 
-def test_a_sandbox_with_a_closed_stderr_serves_until_a_signal() -> None:
+@pytest.mark.parametrize(("closed", "code"), [("2>&-", 0), (">&-", 1)])
+def test_a_sandbox_with_a_closed_stream_serves_until_a_signal(closed: str, code: int) -> None:
     process = subprocess.Popen(
-        ["sh", "-c", 'exec "$0" -m kling_async sandbox 2>&-', sys.executable],
+        ["sh", "-c", f'exec "$0" -m kling_async sandbox {closed}', sys.executable],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("http://127.0.0.1:")
+    seen = process.stdout if code == 0 else process.stderr
+    assert seen is not None
+    while "http://127.0.0.1:" not in seen.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == code
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",), ("gateways",)])

@@ -156,7 +156,7 @@ def test_help_and_document_agree_on_defaults_and_words(run_kling: Kling) -> None
     text = (ROOT / "docs" / "cli.md").read_text().replace("\\|", "|")
     shown = " ".join(run_kling("run", "--help").stdout.split())
     assert "| `--sandbox-speed X` | `30` |" in text
-    assert "[default: 30.0" in shown
-    for words in ("RATE|auto|none", "TIME|none"):
+    assert "--sandbox-speed X How much faster. [default: 30;" in shown
+    for words in ("N|auto|none", "RATE|auto|none", "TIME|none"):
         assert f"{words}`" in text
         assert words in shown

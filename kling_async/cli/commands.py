@@ -150,7 +150,8 @@ def made_directory(name: str) -> Path:
         talk(f"kling: the directory {one_line(name)} cannot be {what}: {reason}; nothing was sent")
         sys.exit(USAGE)
     if free <= FREE_SPACE_KEPT:
-        talk(f"kling: the disk of {one_line(name)} is full: {free:,} bytes are free; nothing was sent")
+        room = f"{free:,} bytes are free, and downloads leave {FREE_SPACE_KEPT:,} free"
+        talk(f"kling: the disk of {one_line(name)} has no room: {room}; nothing was sent")
         sys.exit(USAGE)
     return directory
 

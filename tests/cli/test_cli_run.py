@@ -230,7 +230,7 @@ def test_a_full_disk_costs_nothing(run_kling: Kling, gateway: ThreadedServer, mo
     monkeypatch.setattr(commands, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
     done = run_kling("run", jobs_file("a"), *QUICK)
     assert (done.exit_code, gateway.ledger.submits) == (2, [])
-    assert "is full: 0 bytes are free; nothing was sent" in done.stderr
+    assert "has no room: 0 bytes are free" in done.stderr
 
 
 def test_a_video_that_finds_no_place_on_the_disk_stops_new_submissions(

@@ -286,6 +286,8 @@ class Engine:
         self._controls.append(turn)
         self.wake()
         await turn
+        if self.closing:
+            raise SessionClosedError(gateway=self.gateway.name)
         begun = self.now()
         try:
             return await self.talk.hold(exchange, timeout=self.timeouts.poll, fresh=fresh)
@@ -394,7 +396,7 @@ class Engine:
             self._timer.cancel()
         for turn in self._controls:
             if not turn.done():
-                turn.set_exception(SessionClosedError(gateway=self.gateway.name))
+                turn.set_result(None)
         closed = SessionClosedError("the session was closed before this was sent", gateway=self.gateway.name)
         self.fail_queued(lambda _: closed)
         submits = [task for task, kind in self._tasks.items() if kind == "submit"]

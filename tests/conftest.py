@@ -1,9 +1,16 @@
 """What every test obeys: asyncio as the anyio backend, and no connection to anything but loopback."""
 
 import ipaddress
+import os
 import socket
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no failure; in CI the same examples are tried each time.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from kling_async.conversation import Conversations
 from kling_async.endings import failed, in_doubt
 from kling_async.errors import (
+    ConfigurationError,
     GenerationTimeoutError,
     KlingError,
     RateLimitError,
@@ -26,7 +27,7 @@ from kling_async.requests import Request
 from kling_async.results import Outcome, Snapshot, Status
 from kling_async.settings import PollPlan, RateLimit, RetryPolicy, Timeouts
 from kling_async.submitting import Submitting
-from kling_async.task import TaskFuture
+from kling_async.task import TaskFuture, is_running_here
 from kling_async.waiting import Agenda, Line
 from kling_async.wire import Exchange
 
@@ -358,6 +359,10 @@ class Engine:
 
     def withdraw(self, job: TaskFuture, *, unsent_only: bool = False) -> bool:
         """Stop looking after a job; see `TaskFuture.cancel` and `TaskFuture.withdraw_unsent`."""
+        if self.loop.is_running() and not is_running_here(self.loop):
+            raise ConfigurationError(
+                "this task-future belongs to another event loop; use loop.call_soon_threadsafe(future.cancel)"
+            )
         if job.done() or (unsent_only and job.task_id is not None):
             return False
         if job.status is Status.SUBMITTING:

@@ -41,7 +41,7 @@ from kling_async.settings import (
     slot_limit,
 )
 from kling_async.stream import Item, Requests, Stream
-from kling_async.task import TaskFuture
+from kling_async.task import TaskFuture, is_running_here
 from kling_async.wire import is_task_id
 
 log = logging.getLogger("kling_async")
@@ -174,11 +174,7 @@ class KlingSession:
             raise ConfigurationError("this session is not open; use `async with KlingSession(…) as session:`")
         if os.getpid() != self._pid:
             raise ConfigurationError("this session belongs to the parent process; open one after the fork")
-        try:
-            here = asyncio.get_running_loop() is self._engine.loop
-        except RuntimeError:
-            here = False
-        if not here:
+        if not is_running_here(self._engine.loop):
             raise ConfigurationError("this session belongs to another event loop; use it where it was opened")
         return self._engine
 

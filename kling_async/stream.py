@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from kling_async.errors import ConfigurationError
 from kling_async.requests import Request
 from kling_async.results import Outcome
 from kling_async.task import TaskFuture
@@ -57,7 +58,8 @@ class Stream(AsyncIterator[Outcome]):
 
     def __del__(self) -> None:
         # A `break` drops the last reference to this handle, though not to the belt: nobody is left to read.
-        self._belt.stop()
+        with contextlib.suppress(ConfigurationError):  # collected by another thread
+            self._belt.stop()
 
 
 class _Belt:

@@ -215,7 +215,7 @@ class TaskFuture:
 
         What was not sent is never sent. A POST that has begun runs to its end, so that its id is not lost. After
         acceptance this stops following the job, and cancels it at the gateway where the gateway can; it may have
-        been charged.
+        been charged. Raises `ConfigurationError` when called from another thread.
         """
         return self._care.withdraw(self)
 
@@ -282,6 +282,14 @@ class TaskFuture:
             return "no" if self.lost is None else "unknown"
         spent = self.credits
         return "unknown" if spent is None else ("yes" if spent > 0 else "no")
+
+
+def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether the caller runs on this event loop."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _wake(waiters: set[asyncio.Future[None]]) -> None:

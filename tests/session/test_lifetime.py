@@ -259,3 +259,21 @@ async def test_a_gateway_object_is_taken_as_it_is_or_with_a_key():
     gateway = gateway_factory("apimart")(Secret("inside"))
     assert KlingSession(gateway).gateway is gateway
     assert KlingSession(gateway, api_key="given").gateway.api_key == Secret("given")
+
+
+async def test_cancelling_from_another_thread_is_refused_by_name_and_harms_nothing():
+    async with VirtualSession() as session:
+        future = session.submit(TextToVideo("a"))
+        errors = []
+
+        def elsewhere():
+            try:
+                future.cancel()
+            except ConfigurationError as error:
+                errors.append(str(error))
+
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+        assert "call_soon_threadsafe" in errors[0]
+        assert (await future).url

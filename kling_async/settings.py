@@ -156,6 +156,8 @@ class RateLimit:
     """At most `count` requests in `per` seconds.
 
     In any window of `per` seconds there are never more than `count` requests beyond the burst.
+    A limit for an hour or longer without a burst of its own is a quota: its requests are not spread evenly over the
+    window, and any window holds at most `count`.
 
     Args:
         count: requests per window, above 0.

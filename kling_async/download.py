@@ -195,17 +195,15 @@ class Download:
     async def _one(self, url: str, transfer: _Transfer, *, guarded: bool) -> str | None:
         """Fetch one URL; returns where it redirects to, or None when the body is written."""
         headers = {}
-        source = url.partition("?")[0]
-        if transfer.size and transfer.validator and transfer.source == source:
+        if transfer.size and transfer.validator:
             headers = {"Range": f"bytes={transfer.size}-", "If-Range": transfer.validator}
         elif transfer.size:
             transfer.restart()
-        transfer.source = source
         try:
             async with self.transport.fetch(url, headers, guarded=guarded, stall=self.policy.stall) as answer:
                 if answer.status in _REDIRECTS:
                     return str(answer.headers.get("location", ""))
-                self._check_head(answer, transfer)
+                self._check_head(answer, transfer, url.partition("?")[0])
                 await self._write(answer, transfer)
         except DownloadError as error:
             broken = _BrokenError(error) if error.code == "network" else None
@@ -215,8 +213,8 @@ class Download:
             return None
         raise broken
 
-    def _check_head(self, answer: Fetched, transfer: _Transfer) -> None:
-        """Decide from the status and header fields whether, and where, the body is written."""
+    def _check_head(self, answer: Fetched, transfer: _Transfer, source: str) -> None:
+        """Decide from status, header fields and place whether, and from where on, the body is written."""
         if answer.status in _GONE:
             raise _GoneError(answer.status)
         if answer.status == 416:
@@ -227,11 +225,12 @@ class Download:
             raise _BrokenError(_error("network", words, http_status=answer.status))
         length = answer.headers.get("content-length", "")
         expected = int(length) if length.isdigit() and len(length) < 19 else None
-        if answer.status == 206 and not _continues(answer.headers, transfer):
+        if answer.status == 206 and not (transfer.source == source and _continues(answer.headers, transfer)):
             transfer.restart()
             raise _BrokenError(_error("network", "the server sent another range than it was asked for"))
         if answer.status == 200 and transfer.size:
             transfer.restart()
+        transfer.source = source
         if expected is not None:
             transfer.total = transfer.size + expected
             self._check_size(transfer.total)

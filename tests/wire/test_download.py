@@ -576,3 +576,38 @@ async def test_a_path_that_cannot_be_is_a_disk_error(tmp_path, name):
 )
 def test_only_addresses_on_the_public_internet_are_public(address, public):
     assert is_public(address) is public
+
+
+async def test_a_transfer_behind_a_redirect_is_taken_up_where_it_stopped(tmp_path):
+    breaking = cuts(20_000, 9_000)
+
+    async def redirect(server, reader, writer):
+        server.requests.append(await read_request(reader))
+        where = f"Location: {film.url}/film.mp4?signature={len(server.requests)}"
+        writer.write(answer(b"", "302 Found", [where]))
+
+    async with raw_server(breaking) as film, raw_server(redirect) as server:
+        path = await fetch(server.url, tmp_path / "a.mp4")
+        assert film.sent <= 1.1 * len(FILM)
+        assert len(server.requests) == 3
+    assert path.read_bytes() == FILM
+
+
+async def test_a_range_from_another_place_is_not_glued_on(tmp_path):
+    async def other(server, reader, writer):
+        request = await read_request(reader)
+        first = int(request.split(b"bytes=")[1].split(b"-")[0]) if b"bytes=" in request else 0
+        where = [f"Content-Range: bytes {first}-{len(FILM) - 1}/{len(FILM)}"] if first else []
+        body = OTHER if not first else bytes(len(FILM) - first)
+        writer.write(head("206 Partial Content" if first else "200 OK", len(body), 'ETag: "v1"', *where) + body)
+
+    async with raw_server(cuts(20_000)) as one, raw_server(other) as two:
+
+        async def redirect(server, reader, writer):
+            server.requests.append(await read_request(reader))
+            place = one if len(server.requests) == 1 else two
+            writer.write(answer(b"", "302 Found", [f"Location: {place.url}/film.mp4"]))
+
+        async with raw_server(redirect) as server:
+            path = await fetch(server.url, tmp_path / "a.mp4")
+    assert path.read_bytes() == OTHER

@@ -19,18 +19,8 @@ from typing import Any, TypeAlias
 
 from attrs import evolve
 
-from kling_async.errors import (
-    AuthenticationError,
-    CapacityError,
-    ConfigurationError,
-    ConnectionFailedError,
-    InsufficientCreditsError,
-    InvalidRequestError,
-    KlingError,
-    PermissionDeniedError,
-    QuotaExhaustedError,
-    RateLimitError,
-)
+from kling_async.errors import ConnectionFailedError, InvalidRequestError, KlingError
+from kling_async.flow.fate import Fate, fate_of
 from kling_async.gateways.hostile import BODIES, STATUSES, UNREADABLE
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.sane import check_accepted, check_error, check_found, claim, sound_amount, sound_cost
@@ -45,17 +35,6 @@ Answer: TypeAlias = HttpResponse | Callable[[HttpRequest], HttpResponse]
 KEY = "contract-0123456789abcdef"
 NASTY_ID = "a~:@!$&'()*+,;=-._b"
 
-_SETTLED = (
-    AuthenticationError,
-    CapacityError,
-    ConfigurationError,
-    ConnectionFailedError,
-    InsufficientCreditsError,
-    InvalidRequestError,
-    PermissionDeniedError,
-    QuotaExhaustedError,
-    RateLimitError,
-)
 _SAMPLES: Mapping[str, Request] = {
     sample.kind: sample
     for sample in (
@@ -243,7 +222,8 @@ def _check_doubt(error: KlingError, response: HttpResponse, not_executed: frozen
         return
     if response.status in not_executed and error.charged == "no":
         return
-    settled = isinstance(error, _SETTLED) or error.charged == "no"
+    doubtful = fate_of(error, sent=True, dedupes=False) is Fate.IN_DOUBT
+    settled = not doubtful or isinstance(error, ConnectionFailedError)
     claim(not settled, f"{where}: {error!r:.200} says that nothing was done; nobody can know that")
 
 

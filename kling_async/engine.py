@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from kling_async.conversation import Conversations
-from kling_async.endings import failed, in_doubt
+from kling_async.endings import failed, generation_failed, in_doubt
 from kling_async.errors import (
     ConfigurationError,
     GenerationTimeoutError,
@@ -24,7 +24,7 @@ from kling_async.gateways.protocol import Gateway
 from kling_async.looking import Looking
 from kling_async.network import Transport
 from kling_async.requests import Request
-from kling_async.results import Outcome, Snapshot, Status
+from kling_async.results import Cost, Outcome, Snapshot, Status
 from kling_async.settings import PollPlan, RateLimit, RetryPolicy, Timeouts
 from kling_async.submitting import Submitting
 from kling_async.task import TaskFuture, is_running_here
@@ -325,6 +325,12 @@ class Engine:
         log.info("job %s: %s (%s)", job.key, type(error).__name__, outcome.error.code)
         self.end(job, outcome, status, snapshot)
 
+    def generation_failed(self, job: TaskFuture, snapshot: Snapshot) -> None:
+        """End a job that the gateway accepted and then failed; what it gave back may pay for another."""
+        if snapshot.credits == 0:
+            self.account.solvent()
+        self.fail(job, generation_failed(self.gateway.name, snapshot), Status.FAILED, snapshot)
+
     def fail_queued(self, reason: Callable[[TaskFuture], KlingError | None]) -> None:
         """End every queued job for which there is a reason."""
         for job in self._line:
@@ -385,7 +391,7 @@ class Engine:
         if job.task_id is not None and not self.closing:
             self._looking.cancel_there(job)
 
-    def cost(self, request: Request | None) -> Any:
+    def cost(self, request: Request | None) -> Cost | None:
         """Return what a request should cost, or None where that is not known."""
         try:
             return self.gateway.estimate(request) if request is not None else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from kling_async.endings import generation_failed, no_video, succeeded
+from kling_async.endings import no_video, succeeded
 from kling_async.errors import (
     AuthenticationError,
     KlingError,
@@ -127,8 +127,7 @@ class Looking:
         if snapshot.status is Status.SUCCEEDED:
             self._succeeded(job, snapshot)
         elif snapshot.status is Status.FAILED:
-            engine.account.ended(refunded=snapshot.credits == 0)
-            engine.fail(job, generation_failed(engine.gateway.name, snapshot), Status.FAILED, snapshot)
+            engine.generation_failed(job, snapshot)
         else:
             if snapshot != job.snapshot():
                 job.show(Status.IN_PROGRESS, snapshot)
@@ -137,7 +136,6 @@ class Looking:
     def _succeeded(self, job: TaskFuture, snapshot: Snapshot) -> None:
         engine = self._engine
         if snapshot.urls:
-            engine.account.ended(refunded=False)
             log.info("job %s: succeeded", job.key)
             engine.end(job, succeeded(job, snapshot, engine.now()), Status.SUCCEEDED, snapshot)
             return
@@ -145,9 +143,7 @@ class Looking:
         if job.unfinished_looks < LOOKS_FOR_A_URL:
             self._plan(job, soon=True)
             return
-        engine.account.ended(refunded=False)
-        error: ProtocolError = no_video(engine.gateway.name, snapshot, job.charged())
-        engine.fail(job, error, Status.FAILED, snapshot)
+        engine.fail(job, no_video(engine.gateway.name, snapshot, job.charged()), Status.FAILED, snapshot)
 
     def _plan(self, job: TaskFuture, snapshot: Snapshot | None = None, *, soon: bool = False) -> None:
         engine = self._engine

@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from kling_async.errors import KlingError, plain
 
@@ -257,8 +257,3 @@ def video_of(snapshot: Snapshot) -> Video:
         credits=snapshot.credits,
         raw=snapshot.raw,
     )
-
-
-def at_status(snapshot: Snapshot, status: Status) -> Snapshot:
-    """Return the snapshot as seen at another status."""
-    return evolve(snapshot, status=status)

@@ -6,7 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from kling_async.endings import generation_failed, in_doubt, succeeded
+from kling_async.endings import in_doubt, succeeded
 from kling_async.errors import (
     AuthenticationError,
     CapacityError,
@@ -94,8 +94,7 @@ class Submitting:
         log.info("job %s: accepted as %s", job.key, job.task_id)
         job.show(Status.IN_PROGRESS, snapshot)
         if snapshot.status is Status.FAILED:
-            engine.account.ended(refunded=snapshot.credits == 0)
-            engine.fail(job, generation_failed(engine.gateway.name, snapshot), Status.FAILED, snapshot)
+            engine.generation_failed(job, snapshot)
         elif snapshot.status is Status.SUCCEEDED and snapshot.urls:
             engine.end(job, succeeded(job, snapshot, engine.now()), Status.SUCCEEDED, snapshot)
         elif job.withdrawn == "yes":
@@ -165,9 +164,9 @@ class Submitting:
             engine.fail(job, SessionClosedError(gateway=engine.gateway.name))
         else:
             engine.requeue(job)
-        refused = ConnectionFailedError("the gateway answers nothing", gateway=engine.gateway.name, code="budget")
         if account.failures >= account.policy.budget and not busy:
-            engine.fail_queued(lambda _: error if error.charged == "no" else refused)
+            silent = ConnectionFailedError("the gateway answers nothing", gateway=engine.gateway.name, code="budget")
+            engine.fail_queued(lambda _: error if error.charged == "no" else silent)
 
     async def _resolve(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
         """Look the job up by its key where the gateway can; otherwise it stays in doubt."""

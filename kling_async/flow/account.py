@@ -101,13 +101,8 @@ class Account:
             if self.climbs >= CLIMBS:
                 self.level = None  # the number of jobs is not what the gateway minds
 
-    def ended(self, *, refunded: bool) -> None:
-        """Take note that a job ended; a refund may pay for another."""
-        if refunded:
-            self.solvent()
-
     def solvent(self) -> None:
-        """Forget that the account could not pay."""
+        """Forget that the account could not pay: there is money, or a refund may pay for another job."""
         self.broke = None
         self.refused_cost = None
 

@@ -3,7 +3,6 @@
 import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
 
 from attrs import define, field
 
@@ -12,18 +11,6 @@ from kling_async.settings import RateLimit
 # Windows this long are quotas: their requests need not be spread evenly over the day.
 QUOTA_SECONDS = 3600.0
 SLACK = 1e-9
-
-
-class Limit(Protocol):
-    """One limit on requests per time."""
-
-    def next_time(self, now: float) -> float:
-        """Return the earliest time, `now` or later, at which a request may leave."""
-        ...
-
-    def take(self, now: float) -> None:
-        """Count a request that leaves now."""
-        ...
 
 
 @define

@@ -79,6 +79,20 @@ def refusal(
     )
 
 
+def unreadable(
+    gateway: str, response: HttpResponse, code: str | None, message: str, *, task_id: str | None = None
+) -> ProtocolError:
+    """Return the error for an answer that cannot be understood, with the beginning of the answer."""
+    return ProtocolError(
+        message,
+        gateway=gateway,
+        http_status=response.status,
+        code=code,
+        task_id=task_id,
+        raw=response.excerpt(),
+    )
+
+
 def body_of(gateway: str, response: HttpResponse) -> JSON:
     """Return the JSON of a 2xx answer.
 
@@ -113,13 +127,7 @@ def opened(
     body = body_of(gateway, response)
     if not isinstance(body, dict):
         if 200 <= response.status < 300:
-            raise ProtocolError(
-                "the gateway's answer is not an object",
-                gateway=gateway,
-                http_status=response.status,
-                code="bad_shape",
-                raw=response.excerpt(),
-            )
+            raise unreadable(gateway, response, "bad_shape", "the gateway's answer is not an object")
         raise refusal(gateway, response)
     status = meant_status(response, body)
     if 200 <= status < 300:
@@ -128,13 +136,7 @@ def opened(
         no_contradiction(gateway, response, body)
     code, message = code_in(body, known)
     if submitting and 200 <= response.status < 300 and code not in known and not _refuses(body):
-        raise ProtocolError(
-            message or "the gateway answered with a code that nobody knows",
-            gateway=gateway,
-            http_status=response.status,
-            code=code,
-            raw=response.excerpt(),
-        )
+        raise unreadable(gateway, response, code, message or "the gateway answered with a code that nobody knows")
     kind = known.get(code) if code and 400 <= status < 500 else None
     raise refusal(
         gateway,
@@ -153,13 +155,7 @@ _TASK_NAMES = ("status", "task_id", "job_id", "id", "response", "video_url", "ur
 def task_of(gateway: str, response: HttpResponse, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the task in the answer to a look. Raises `ProtocolError` (bad_shape) where there is none."""
     if not any(name in data for name in _TASK_NAMES):
-        raise ProtocolError(
-            "the answer holds no task",
-            gateway=gateway,
-            http_status=response.status,
-            code="bad_shape",
-            raw=response.excerpt(),
-        )
+        raise unreadable(gateway, response, "bad_shape", "the answer holds no task")
     return data
 
 
@@ -233,14 +229,8 @@ def no_contradiction(gateway: str, response: HttpResponse, body: Mapping[str, An
     texts = [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in found]
     named = next((value for value in texts if is_task_id(value)), None)
     if named is not None:
-        raise ProtocolError(
-            "the gateway refused the request and named a task at once",
-            gateway=gateway,
-            http_status=response.status,
-            code="contradiction",
-            task_id=str(named),
-            raw=response.excerpt(),
-        )
+        words = "the gateway refused the request and named a task at once"
+        raise unreadable(gateway, response, "contradiction", words, task_id=str(named))
 
 
 def required_id(gateway: str, response: HttpResponse, *candidates: object) -> str:
@@ -254,13 +244,7 @@ def required_id(gateway: str, response: HttpResponse, *candidates: object) -> st
     if found is not None:
         raise found.evolve(gateway=gateway, http_status=response.status)
     if task_id is None:
-        raise ProtocolError(
-            "the gateway took the request and named no task",
-            gateway=gateway,
-            http_status=response.status,
-            code="no_task_id",
-            raw=response.excerpt(),
-        )
+        raise unreadable(gateway, response, "no_task_id", "the gateway took the request and named no task")
     return task_id
 
 

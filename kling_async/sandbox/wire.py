@@ -52,11 +52,6 @@ def json_reply(status: int, document: object) -> Reply:
     return Reply(status, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
 
-def text_reply(status: int, text: str, kind: str = "text/plain; charset=utf-8") -> Reply:
-    """A reply with a text body."""
-    return Reply(status, {"Content-Type": kind}, text.encode())
-
-
 def bearer(call: Call) -> str:
     """The key of the Authorization header, or ""."""
     scheme, _, key = call.headers.get("authorization", "").partition(" ")

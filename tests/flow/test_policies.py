@@ -209,7 +209,7 @@ def test_after_a_402_only_what_is_surely_cheaper_may_try(refused, cost):
     account.could_not_pay(0.0, InsufficientCreditsError(), refused)
     allowed = account.objection(cost, 0.0) is None
     assert allowed == (refused is not None and cost is not None and cost.amount < refused.amount)
-    account.ended(refunded=True)
+    account.solvent()
     assert account.objection(cost, 0.0) is None
 
 

@@ -27,6 +27,7 @@ from kling_async.errors import (
     UnsupportedError,
 )
 from kling_async.gateways.protocol import Gateway
+from kling_async.network import Transport
 from kling_async.requests import Request
 from kling_async.results import Balance, Cost, Outcome, Snapshot, Stats, Success, Video, video_of
 from kling_async.secret import Secret
@@ -137,7 +138,7 @@ class KlingSession:
         )
         return self
 
-    def _transport(self) -> Any:
+    def _transport(self) -> Transport:
         from kling_async.transport import AiohttpTransport
 
         return AiohttpTransport(self.base_url, connect=self._timeouts.connect, connections=CONNECTIONS)

@@ -173,3 +173,13 @@ async def test_closing_the_session_ends_its_downloads_and_leaves_no_part(tmp_pat
         with pytest.raises(SessionClosedError):
             await asyncio.wait_for(download, 5)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_fixtures_session_keeps_the_sandboxs_pace_and_the_fixture_counts_what_happened(kling_sandbox):
+    kling_sandbox.next(http(429, retry_after=0.05))
+    async with kling_sandbox.session(concurrency=2) as session:
+        outcomes = await session.gather(TextToVideo(f"clip {n}") for n in range(4))
+    assert all(outcome.ok for outcome in outcomes)
+    assert (kling_sandbox.charges, kling_sandbox.submissions) == (4, 5)
+    assert 1 <= kling_sandbox.max_in_flight <= 2
+    kling_sandbox.assert_paid_once([f"clip {n}" for n in range(4)])

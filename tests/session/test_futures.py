@@ -130,11 +130,16 @@ async def test_done_callbacks_are_called_once_and_their_errors_are_logged(caplog
         future = session.submit(TextToVideo("a"))
         future.add_done_callback(called.append)
         future.add_done_callback(lambda _: 1 / 0)
+        forgotten = []
+        future.add_done_callback(forgotten.append)
+        assert future.remove_done_callback(forgotten.append) == 1
+        assert future.remove_done_callback(forgotten.append) == 0
         await future
         await asyncio.sleep(0)
         future.add_done_callback(called.append)
         await asyncio.sleep(0)
     assert called == [future, future]
+    assert forgotten == []
     assert "a done-callback of job" in caplog.text
 
 

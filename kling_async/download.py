@@ -12,11 +12,12 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from random import random
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 from urllib.parse import urljoin
 
-from attrs import define, field
+from attrs import define, field, frozen
 
+from kling_async import failpoints
 from kling_async.addresses import allows, checked_url
 from kling_async.errors import DownloadError
 from kling_async.flow.backoff import backoff
@@ -63,6 +64,35 @@ class _GoneError(Exception):
         self.status = status
 
 
+@frozen
+class Kept:
+    """How far a transfer had come when it stopped; what a later one needs to go on.
+
+    Args:
+        source: where the bytes came from, without the query.
+        validator: the ETag that `If-Range` needs.
+        total: the whole length, or None.
+    """
+
+    source: str
+    validator: str
+    total: int | None = None
+
+
+class Keeper(Protocol):
+    """Remembers a transfer beyond the end of this process."""
+
+    kept: Kept | None
+
+    def keep(self, kept: Kept) -> None:
+        """Remember how a transfer can be taken up again."""
+        ...
+
+    async def checked(self, size: int, sha256: str) -> None:
+        """The part is whole and is a video; it gets its name next."""
+        ...
+
+
 @define
 class _Transfer:
     """How far a file has come.
@@ -83,6 +113,18 @@ class _Transfer:
     validator: str | None = None
     total: int | None = None
 
+    def take_up(self, kept: Kept) -> None:
+        """Go on where an earlier process stopped."""
+        self.size = self.file.seek(0, os.SEEK_END)
+        self.source, self.validator, self.total = kept.source, kept.validator, kept.total
+        if self.total is not None and self.size > self.total:
+            self.restart()
+
+    @property
+    def whole(self) -> bool:
+        """Whether every byte the server announced is there."""
+        return self.total is not None and self.size == self.total
+
     def restart(self) -> None:
         """Forget what was written."""
         self.file.seek(0)
@@ -100,6 +142,7 @@ class Download:
         retry: how often a broken transfer is taken up again.
         base_url: the gateway, whose host and port are allowed.
         refresh: asks the gateway for the video again.
+        keeper: remembers a broken transfer, so that a later call takes it up; without one its bytes are deleted.
     """
 
     transport: Transport
@@ -107,6 +150,7 @@ class Download:
     retry: RetryPolicy
     base_url: str
     refresh: Callable[[], Awaitable[Video | None]]
+    keeper: Keeper | None = None
     _failures: int = field(default=0, init=False)
     _farthest: int = field(default=0, init=False)
 
@@ -133,26 +177,41 @@ class Download:
         part = target.with_name(f"{target.name}.part")
         created = False
         failure: DownloadError | None = None
+        kept = self.keeper.kept if self.keeper is not None else None
+        transfer: _Transfer | None = None
         try:
-            with _opened(part) as file:
+            with _opened(part, keep=kept is not None) as file:
                 created = True
-                await self._fetch_whole(video, _Transfer(file, target.parent))
+                transfer = _Transfer(file, target.parent)
+                if kept is not None:
+                    transfer.take_up(kept)
+                await self._fetch_whole(video, transfer)
+                if self.keeper is not None:
+                    await self.keeper.checked(*await asyncio.to_thread(_measured, file))
+                    failpoints.reach("download.checked")
                 await asyncio.to_thread(_publish, file, part, target, overwrite=overwrite)
+                failpoints.reach("download.renamed")
         except DownloadError as error:
             failure = error.evolve(task_id=video.task_id)
         except OSError as error:
             failure = _disk(error, target if created else part).evolve(task_id=video.task_id)
         finally:
-            if created:
+            if created and not (_missing(target) and self._worth_keeping(transfer, failure)):
                 part.unlink(missing_ok=True)
         if failure is not None:
             raise failure
         return target
 
+    def _worth_keeping(self, transfer: _Transfer | None, failure: DownloadError | None) -> bool:
+        """Tell whether a later call can go on with what is there."""
+        if self.keeper is None or transfer is None or not transfer.size or not transfer.validator:
+            return False
+        return failure is None or failure.code in ("network", "disk", "too_slow", "expired")
+
     async def _fetch_whole(self, video: Video, transfer: _Transfer) -> None:
         """Fetch until the file is whole, taking broken transfers up and renewing an expired URL once."""
         url, renewed = video.url, False
-        while True:
+        while not transfer.whole:
             try:
                 await self._fetch(url, transfer)
             except _GoneError as gone:
@@ -238,6 +297,8 @@ class Download:
             if expected + FREE_SPACE_KEPT > free:
                 raise _error("disk", f"the video has {expected} bytes; of {free} free ones {FREE_SPACE_KEPT} are kept")
         transfer.validator = _strong_validator(answer.headers)
+        if self.keeper is not None and transfer.validator is not None:
+            self.keeper.keep(Kept(source, transfer.validator, transfer.total))
 
     def _check_size(self, size: int) -> None:
         if size > self.policy.max_bytes:
@@ -252,6 +313,7 @@ class Download:
         try:
             async for chunk in answer.chunks:
                 held += len(chunk)
+                failpoints.reach("download.half")
                 fresh += len(chunk)
                 self._check_size(transfer.size + held)
                 pending.append(chunk)
@@ -296,8 +358,13 @@ def _continues(headers: Mapping[str, str], transfer: _Transfer) -> bool:
     return transfer.total is None or match[3] in ("*", str(transfer.total))
 
 
-def _opened(part: Path) -> BinaryIO:
-    """Open a new `.part` and lock it.
+def _missing(target: Path) -> bool:
+    """Tell whether nothing stands at a path yet."""
+    return not os.path.lexists(target)
+
+
+def _opened(part: Path, *, keep: bool = False) -> BinaryIO:
+    """Open a new `.part` and lock it, or with `keep` the one that is there.
 
     A regular file left by a crash is replaced; one that another process writes, or anything else, is not touched.
     """
@@ -305,6 +372,14 @@ def _opened(part: Path) -> BinaryIO:
     try:
         if not stat.S_ISREG(part.lstat().st_mode):
             raise OSError(errno.EEXIST, f"{part} is not a regular file")
+        if keep:
+            left = os.fdopen(os.open(part, os.O_RDWR | nofollow), "r+b")
+            try:
+                _lock(left)
+            except BaseException:
+                left.close()
+                raise
+            return left
         with os.fdopen(os.open(part, os.O_RDWR | nofollow), "r+b") as left:
             _lock(left)
             part.unlink()
@@ -322,6 +397,25 @@ def _lock(file: BinaryIO) -> None:
     except ImportError:
         return
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _measured(file: BinaryIO) -> tuple[int, str]:
+    """Make the part durable and return its size and its SHA-256."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.seek(0)
+    found = _hash(file)
+    return file.seek(0, os.SEEK_END), found
+
+
+def _hash(file: BinaryIO) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return _hash(file)
 
 
 def _publish(file: BinaryIO, part: Path, target: Path, *, overwrite: bool) -> None:

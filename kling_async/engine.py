@@ -94,7 +94,7 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
         self._pumping = False
-        self._submitting = Submitting(self)
+        self.submitting = Submitting(self)
         self._looking = Looking(self)
 
     # Taking jobs in.
@@ -124,11 +124,11 @@ class Engine:
             self._agenda.end(job, job.deadline)
         self.look_in(job, wait)
 
-    def attach(self, job: TaskFuture, task_id: str) -> None:
-        """Follow a task that was submitted elsewhere, with one look at once."""
+    def attach(self, job: TaskFuture, task_id: str, wait: float = 0.0) -> None:
+        """Follow a task that was submitted elsewhere, with one look in `wait` seconds."""
         self.accepted(job, task_id)
         job.show(Status.IN_PROGRESS)
-        self.follow(job, 0.0)
+        self.follow(job, wait)
 
     def look_in(self, job: TaskFuture, wait: float) -> None:
         """Plan the next look at a job; the last one comes shortly before its deadline."""
@@ -196,7 +196,7 @@ class Engine:
             self._streak = self._streak + 1 if kind == "submit" else 0
             self._busy[kind] += 1
             if kind == "submit":
-                self._start(self._submitting.send(self._admit()), "submit")
+                self._start(self.submitting.send(self._admit()), "submit")
             else:
                 jobs = self._agenda.take(now, self.gateway.poll_batch, self.plan.minimum)
                 self._start(self._looking.look(jobs), "look")
@@ -351,7 +351,7 @@ class Engine:
 
     def refuse_looks(self, error: KlingError) -> None:
         """The key was refused on a look: stop following every job, keeping the ids, and send nothing more."""
-        self._submitting.stop(error)
+        self.submitting.stop(error)
         for job in list(self.unfinished):
             if job.task_id is not None:
                 self.fail(job, error.evolve(task_id=job.task_id, charged=job.charged()), Status.IN_PROGRESS)
@@ -391,6 +391,12 @@ class Engine:
         if job.task_id is not None and not self.closing:
             self._looking.cancel_there(job)
 
+    def let_go(self, job: TaskFuture) -> None:
+        """Stop looking after a job without a word to the gateway; its id says where it can be picked up."""
+        words = "the session was closed; the job may still run, `attach` picks it up"
+        error = SessionClosedError(words, gateway=self.gateway.name, charged=job.charged())
+        self.fail(job, error, Status.IN_PROGRESS if job.task_id else Status.FAILED)
+
     def cost(self, request: Request | None) -> Cost | None:
         """Return what a request should cost, or None where that is not known."""
         try:
@@ -422,7 +428,5 @@ class Engine:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         for job in list(self.unfinished):
-            words = "the session was closed; the job may still run, `attach` picks it up"
-            error = SessionClosedError(words, gateway=self.gateway.name, charged=job.charged())
-            self.fail(job, error, Status.IN_PROGRESS if job.task_id else Status.FAILED)
+            self.let_go(job)
         await self.talk.transport.close()

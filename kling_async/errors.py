@@ -364,6 +364,22 @@ class JournalError(KlingError):
     default_message = "the journal cannot be used"
 
 
+def error_from(known: Mapping[str, Any]) -> KlingError:
+    """Return the error that `to_dict` told of; one of a class that nobody knows is a plain `KlingError`."""
+    kinds = {kind.__name__: kind for kind in _all_kinds(KlingError)}
+    kind = kinds.get(str(known.get("error")), KlingError)
+    told = {name: known[name] for name in _FIELDS if name in known}
+    if isinstance(told.get("cause"), Mapping):
+        told["cause"] = error_from(told["cause"])
+    return kind(str(known.get("message", "")), **told)
+
+
+def _all_kinds(kind: type[KlingError]) -> Iterable[type[KlingError]]:
+    yield kind
+    for derived in kind.__subclasses__():
+        yield from _all_kinds(derived)
+
+
 def bounded(text: str, limit: int = 2048) -> str:
     """Return `text` as at most `limit` printable characters, control and direction marks escaped."""
     if len(text) <= limit and text.isprintable():

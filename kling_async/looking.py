@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
+from kling_async import failpoints
 from kling_async.endings import no_video, succeeded
 from kling_async.errors import (
     AuthenticationError,
@@ -49,6 +50,7 @@ class Looking:
         fresh = any(job.missed for job in jobs)
         try:
             found = await self._ask(jobs, fresh=fresh)
+            failpoints.reach("look.answered")
             engine.account.looked()
             for job in jobs:
                 self._seen(job, found.get(job.task_id or ""), fresh=fresh)

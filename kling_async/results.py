@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -189,7 +190,7 @@ class Timing:
 
 @frozen
 class Success:
-    """A request that ended with a video."""
+    """A request that ended with a video; `file` is where a batch has put it."""
 
     key: str
     request: "Request | None" = field(repr=False)
@@ -197,6 +198,7 @@ class Success:
     video: Video
     credits: Decimal | None = None
     timing: Timing = Timing()
+    file: Path | None = None
 
     @property
     def ok(self) -> bool:
@@ -211,6 +213,7 @@ class Success:
             "task_id": self.task_id,
             "video": self.video.to_dict(),
             "credits": plain(self.credits),
+            **({"file": str(self.file)} if self.file is not None else {}),
         }
 
 

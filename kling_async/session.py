@@ -7,10 +7,11 @@ import os
 import random
 import warnings
 from collections.abc import AsyncIterable
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from weakref import WeakSet
 
 import anyio
@@ -26,7 +27,7 @@ from kling_async.errors import (
     SessionClosedError,
     UnsupportedError,
 )
-from kling_async.gateways.protocol import Gateway
+from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.network import Transport
 from kling_async.requests import Request
 from kling_async.results import Balance, Cost, Outcome, Snapshot, Stats, Success, Video, video_of
@@ -42,8 +43,13 @@ from kling_async.settings import (
     slot_limit,
 )
 from kling_async.stream import Item, Requests, Stream
-from kling_async.task import TaskFuture, is_running_here
+from kling_async.task import Recorder, TaskFuture, is_running_here
 from kling_async.wire import is_task_id
+
+if TYPE_CHECKING:
+    from kling_async.batch.batch import Batch
+    from kling_async.batch.record import Observer
+    from kling_async.download import Keeper
 
 log = logging.getLogger("kling_async")
 
@@ -208,6 +214,60 @@ class KlingSession:
         else:
             engine.add(job)
         return job
+
+    def submit_recorded(
+        self, request: Request, *, key: str, record: Recorder, lost: KlingError | None = None
+    ) -> TaskFuture:
+        """Submit a job that a journal keeps. For batches; see `submit`.
+
+        Args:
+            request: what is wanted.
+            key: its name in the batch.
+            record: keeps its intent and its task id.
+            lost: why an earlier submit of it under the same identity is in doubt, or None.
+        """
+        engine = self._here()
+        job = self._job(engine, request, key, _SAME)
+        job.record = record
+        job.lost = lost
+        fault = self._gateway_fault(request)
+        if fault is not None:
+            engine.fail(job, fault)
+        else:
+            engine.add(job)
+        return job
+
+    def follow_recorded(self, request: Request, *, key: str, task_id: str, wait: float) -> TaskFuture:
+        """Follow a job that an earlier process submitted, with the first look in `wait` seconds. For batches."""
+        engine = self._here()
+        job = self._job(engine, request, key, _SAME)
+        engine.claim(task_id, key)
+        engine.attach(job, task_id, wait)
+        return job
+
+    async def find_recorded(self, identity: str) -> Accepted | None:
+        """Look a job up by its identity, where the gateway can; None for one that was not found. For batches."""
+        return await self._here().submitting.find(identity)
+
+    def let_go(self, job: TaskFuture) -> None:
+        """Stop looking after a job without a word to the gateway. For batches."""
+        if self._engine is not None and not job.done():
+            self._engine.let_go(job)
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long the session waits for what."""
+        return self._timeouts
+
+    @property
+    def poll_plan(self) -> PollPlan:
+        """When the session looks at running jobs."""
+        return self._poll
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """How stubborn the session is where trying again cannot cost twice."""
+        return self._retry
 
     def _job(self, engine: Engine, request: Request | None, key: str | None, timeout: float | None) -> TaskFuture:
         seconds = self._timeouts.generation if timeout is _SAME else positive_seconds("timeout", timeout)
@@ -379,12 +439,20 @@ class KlingSession:
             DownloadError: with a `code`: blocked, expired, too_large, too_slow, not_a_video, redirects, disk, network.
             SessionClosedError: the session was closed meanwhile; the video is still there.
         """
+        return await self._fetched(video.video if isinstance(video, Success) else video, path, overwrite=overwrite)
+
+    async def fetched(self, video: Video, path: Path, keeper: "Keeper") -> Path:
+        """Download a video as `download` does; a transfer that broke is taken up by the next call. For batches."""
+        return await self._fetched(video, path, keeper=keeper)
+
+    async def _fetched(
+        self, found: Video, path: str | os.PathLike[str], *, overwrite: bool = False, keeper: "Keeper | None" = None
+    ) -> Path:
         from kling_async.download import Download
 
         engine = self._here()
-        found = video.video if isinstance(video, Success) else video
         download = Download(
-            engine.talk.transport, self._downloads, self._retry, self.base_url, lambda: self._refreshed(found)
+            engine.talk.transport, self._downloads, self._retry, self.base_url, lambda: self._refreshed(found), keeper
         )
         target = download.target(found, Path(path), overwrite=overwrite)
         if target in self._downloading:
@@ -402,6 +470,41 @@ class KlingSession:
         if work.cancelled():
             raise SessionClosedError("the session was closed during the download", task_id=found.task_id)
         return work.result()
+
+    def batch(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        budget: Decimal | float | None = None,
+        download_to: str | os.PathLike[str] | None = None,
+        max_cost_per_job: Decimal | float | None = None,
+        max_failures: int | str | None = None,
+        deadline: float | None = None,
+        patience: float | None = 1800.0,
+        observer: "Observer | None" = None,
+    ) -> "Batch":
+        """Return a durable batch, to be used with `async with`; see `kling_async.batch.Batch`.
+
+        Args:
+            path: the journal, one SQLite file; made if there is none. The same file again goes on where it stopped.
+            budget: the most that all its jobs may cost together, over all runs, in the gateway's unit; None (default)
+                for no limit. It is reserved before each request and never overshot; what is in doubt stays reserved.
+            download_to: a directory for the videos, made if there is none; None (default) to download nothing.
+            max_cost_per_job: jobs that cost more stay planned; None (default) for no limit.
+            max_failures: so many failed jobs of one run, or such a share ("5%", judged from the 20th end on), end it.
+            deadline: seconds after the start of a run when nothing new is sent any more; None (default) for none.
+            patience: seconds for which a gateway that takes nothing is tried again before the run ends (default
+                1800); None for no end.
+            observer: called with each step of a job, the job before it and after it, once that is durable.
+
+        Raises:
+            ConfigurationError: a wrong setting; on entering: the journal belongs to another gateway.
+            JournalError: on entering: the journal cannot be used, or another process drives it (`code="locked"`).
+        """
+        from kling_async.batch.batch import Batch, Rules
+
+        rules = Rules.of(budget, max_cost_per_job, max_failures, deadline, patience)
+        return Batch(self, path, rules=rules, download_to=download_to, observer=observer)
 
     async def _refreshed(self, video: Video) -> Video | None:
         """Ask the gateway for the video again, for a URL that has not expired."""

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from kling_async import failpoints
 from kling_async.endings import in_doubt, succeeded
 from kling_async.errors import (
     AuthenticationError,
@@ -46,7 +47,7 @@ class Submitting:
 
     async def send(self, job: TaskFuture) -> None:
         """Send one job and act on what comes back; whatever happens, the job does not hang."""
-        fence = Fence()
+        fence = Fence(before=job.record.intent if job.record is not None else None)
         try:
             await self._send(job, fence)
         except asyncio.CancelledError:
@@ -69,15 +70,16 @@ class Submitting:
             assert job.request is not None  # noqa: S101 - only jobs with a request are queued
             exchange = engine.gateway.submit(job.request, self._identity(job))
             accepted = await engine.talk.hold(exchange, timeout=engine.timeouts.submit, fence=fence, fresh=True)
+            failpoints.reach("submit.answered")
             _check_id(accepted)
         except KlingError as error:
             failure = error
         if failure is None:
-            self.accept(job, accepted)
+            await self.accept(job, accepted)
         else:
             await self._refused(job, failure.evolve(stage=failure.stage or "submit"), fence, sent_at)
 
-    def accept(self, job: TaskFuture, accepted: Accepted) -> None:
+    async def accept(self, job: TaskFuture, accepted: Accepted) -> None:
         """The gateway has the job: keep its id before anybody sees it, and plan the first look."""
         engine = self._engine
         owner = engine.claim(accepted.task_id, job.key)
@@ -86,6 +88,8 @@ class Submitting:
                 f"the gateway named task {accepted.task_id} for job {job.key}; it is already the task of job {owner}"
             )
             self._doubt(job, ProtocolError(words, gateway=engine.gateway.name, code="duplicate_task_id"))
+            return
+        if not await self._recorded(job, accepted):
             return
         job.lost = None
         engine.accepted(job, accepted.task_id)
@@ -105,6 +109,17 @@ class Submitting:
                 job, wait if engine.plan.first is not None else spread(engine.plan, wait, engine.random.random())
             )
 
+    async def _recorded(self, job: TaskFuture, accepted: Accepted) -> bool:
+        """Make the id durable before anybody sees it; False for one that the journal knows as another job's."""
+        if job.record is None:
+            return True
+        try:
+            await job.record.accepted(accepted)
+        except KlingError as error:
+            self._doubt(job, error)
+            return False
+        return True
+
     async def _refused(self, job: TaskFuture, error: KlingError, fence: Fence, sent_at: float) -> None:
         engine = self._engine
         self._learn(job, error, sent_at)
@@ -112,6 +127,7 @@ class Submitting:
         if fate is Fate.REJECTED:
             waits = isinstance(error, QuotaExhaustedError) and engine.account.policy.on_quota == "wait"
             if waits and job.withdrawn == "no":
+                _postpone(job)
                 engine.requeue(job)
             else:
                 engine.fail(job, error)
@@ -120,6 +136,7 @@ class Submitting:
         else:
             if fence.sent and error.charged != "no":
                 job.lost = error
+            _postpone(job)
             if job.withdrawn != "no":
                 engine.drop(job)
             else:
@@ -184,15 +201,16 @@ class Submitting:
             await asyncio.sleep(max(0.0, sent_at + engine.timeouts.submit - engine.now()))
             for wait in FIND_WAITS:
                 await asyncio.sleep(wait)
-                found = await self._find(key)
+                found = await self.find(key)
                 if found is not None:
-                    self.accept(job, found)
+                    await self.accept(job, found)
                     return
         finally:
             if not job.done() and job.task_id is None:
                 self._doubt(job, error)
 
-    async def _find(self, key: str) -> Accepted | None:
+    async def find(self, key: str) -> Accepted | None:
+        """Look a job up by its identity, where the gateway can; None for one that was not found."""
         engine = self._engine
         exchange = engine.gateway.find(key)
         if exchange is None:
@@ -207,6 +225,8 @@ class Submitting:
 
     def _identity(self, job: TaskFuture) -> str:
         """Return the job's identity at the gateway; a derived key is unique already, a user's may be used again."""
+        if job.record is not None:
+            return job.record.identity
         if not job.named or job.request is None:
             return f"kling-{job.key}"
         return identity(self._engine.gateway.name, job.key, job.request)
@@ -222,7 +242,14 @@ class Submitting:
         if fence.sent:
             self._doubt(job, GatewayUnavailableError("the program was stopped while the request was under way"))
         else:
+            _postpone(job)
             engine.fail(job, SessionClosedError(gateway=engine.gateway.name))
+
+
+def _postpone(job: TaskFuture) -> None:
+    """Take the durable intent back, unless an earlier answer was lost: then the job may be at the gateway."""
+    if job.record is not None and job.lost is None:
+        job.record.postponed()
 
 
 def identity(gateway: str, key: str, request: Request, attempt: int = 1) -> str:

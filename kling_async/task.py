@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from attrs import evolve
 
 from kling_async.errors import Charged, ConfigurationError, KlingError
+from kling_async.gateways.protocol import Accepted
 from kling_async.requests import Request
 from kling_async.results import Failure, Outcome, Snapshot, Status, Success, Timing, Video
 
@@ -22,6 +23,25 @@ class Caretaker(Protocol):
 
     def withdraw(self, future: "TaskFuture", *, unsent_only: bool = False) -> bool:
         """Stop looking after a job that its owner cancelled."""
+        ...
+
+
+class Recorder(Protocol):
+    """Keeps the durable record of one job; see `kling_async.batch`."""
+
+    identity: str
+    """The job's identity at the gateway."""
+
+    async def intent(self) -> None:
+        """Record that the job is about to be sent; what this raises keeps every byte back."""
+        ...
+
+    async def accepted(self, accepted: Accepted) -> None:
+        """Record the gateway's id, before anybody sees it. Raises `JournalError` for another job's id."""
+        ...
+
+    def postponed(self) -> None:
+        """Record that the gateway surely did not take the job, which will be sent again."""
         ...
 
 
@@ -61,6 +81,7 @@ class TaskFuture:
         "order",
         "polls",
         "queued_at",
+        "record",
         "refusals",
         "request",
         "slot",
@@ -106,6 +127,7 @@ class TaskFuture:
         self.last_error: KlingError | None = None
         self.lost: KlingError | None = None
         self.unknown_since: float | None = None
+        self.record: Recorder | None = None
 
     def __repr__(self) -> str:
         name = f" task_id={self.task_id!r}" if self.task_id else ""

@@ -49,6 +49,8 @@ class Gateway(Protocol):
     """How many jobs one poll may ask about."""
     dedupes_by_key: bool = False
     """Whether the same POST with the same key surely makes one job only."""
+    dedupes_for: float = 3600.0
+    """Seconds for which a key is surely remembered, where it dedupes; no gateway documents it."""
     prices_as_of: date | None = None
     """When the price table behind `estimate` was read."""
     rates: tuple[RateLimit, ...] = ()

@@ -1,0 +1,9 @@
+"""Durable batches: a journal under a session. Nothing lost, nothing paid twice, whatever ends the program."""
+
+from kling_async.batch.batch import Batch, BatchRun
+from kling_async.batch.entry import Entry
+from kling_async.batch.journal import Reading
+from kling_async.batch.states import State, Step
+from kling_async.batch.summary import Reconciled, Summary
+
+__all__ = ["Batch", "BatchRun", "Entry", "Reading", "Reconciled", "State", "Step", "Summary"]

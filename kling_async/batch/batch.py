@@ -1,0 +1,439 @@
+"""`Batch`: a journal under a session. Kill it at any instant; the same program goes on where it stopped."""
+
+import asyncio
+import contextlib
+import os
+import warnings
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+from attrs import evolve, frozen
+
+from kling_async.batch.amounts import amount_of, limit_of, micros
+from kling_async.batch.course import Course
+from kling_async.batch.entry import Entry, retried
+from kling_async.batch.inputs import BatchItems, Inputs
+from kling_async.batch.journal import Journal, Reading
+from kling_async.batch.limits import Limits, failure_limit
+from kling_async.batch.outcomes import outcome_of
+from kling_async.batch.reconciling import reconciled
+from kling_async.batch.record import Observer
+from kling_async.batch.states import State, Step
+from kling_async.batch.summary import Reconciled, Summary
+from kling_async.errors import ConfigurationError, DownloadError, KlingError, SessionClosedError
+from kling_async.requests import KINDS, Request
+from kling_async.results import Outcome
+from kling_async.settings import positive_seconds
+
+if TYPE_CHECKING:
+    from kling_async.session import KlingSession
+
+ENDED = (State.SUCCEEDED, State.DOWNLOADED, State.REJECTED, State.FAILED, State.IN_DOUBT)
+
+
+@frozen(kw_only=True)
+class Rules:
+    """The user's own limits on a batch; see `KlingSession.batch`."""
+
+    budget: int | None
+    most_per_job: int | None
+    failures: int | None
+    share: float | None
+    deadline: float | None
+    patience: float
+
+    @classmethod
+    def of(cls, budget: Any, max_cost_per_job: Any, max_failures: Any, deadline: Any, patience: Any) -> "Rules":
+        """Check what a user gave. Raises `ConfigurationError`."""
+        failures, share = failure_limit(max_failures)
+        return cls(
+            budget=limit_of("budget", budget),
+            most_per_job=limit_of("max_cost_per_job", max_cost_per_job),
+            failures=failures,
+            share=share,
+            deadline=positive_seconds("deadline", deadline),
+            patience=positive_seconds("patience", patience) or float("inf"),
+        )
+
+
+class Batch:
+    """Many jobs under one durable journal; made by `KlingSession.batch` and used with `async with`.
+
+    What is promised: a job is sent only after its intent is on disk, and its task id is on disk before anybody sees
+    it. Whatever kills the program, the next run follows what was accepted, sends what was surely not sent, and
+    reports what nobody can know; it never sends that again by itself.
+    """
+
+    def __init__(
+        self,
+        session: "KlingSession",
+        path: str | os.PathLike[str],
+        *,
+        rules: Rules,
+        download_to: str | os.PathLike[str] | None,
+        observer: Observer | None,
+    ) -> None:
+        self.path = Path(path)
+        self.directory = None if download_to is None else Path(download_to)
+        self._session = session
+        self._rules = rules
+        self._observer = observer
+        self._journal: Journal | None = None
+        self._inputs: Inputs | None = None
+        self._course: Course | None = None
+        self._stopped: KlingError | None = None
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.path} {'open' if self._journal is not None else 'closed'}>"
+
+    # Lifetime.
+
+    async def __aenter__(self) -> Self:
+        if self._journal is not None:
+            raise ConfigurationError("this batch is open already")
+        session = self._session
+        _ = session.stats  # says so if the session is not open
+        self._make_directory()
+        gateway = session.gateway
+        journal = Journal(self.path, gateway=gateway.name, unit=unit_of(session), base_url=session.base_url)
+        try:
+            self._claim(journal)
+        except BaseException:
+            journal.close()
+            raise
+        self._journal = journal
+        self._inputs = Inputs(journal, self._price)
+        return self
+
+    def _make_directory(self) -> None:
+        if self.directory is None:
+            return
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            words = f"the directory {self.directory} cannot be made: {error.strerror}"
+        else:
+            return
+        raise DownloadError(words, code="disk", stage="download", charged="no")
+
+    def _claim(self, journal: Journal) -> None:
+        """See that the journal is of this gateway: another one knows nothing of its jobs."""
+        facts = journal.facts()
+        session = self._session
+        here: dict[str, str | None] = {"stop": None, "base_url": session.base_url}
+        if facts.gateway != session.gateway.name:
+            counts = journal.counts().states
+            if set(counts) - {State.PLANNED, State.REJECTED}:
+                words = f"{self.path} is a batch at {facts.gateway}, and this session is at {session.gateway.name}"
+                raise ConfigurationError(words, field="gateway")
+            here |= {"gateway": session.gateway.name, "unit": unit_of(session)}
+        if self.directory is not None:
+            here["directory"] = str(self.directory.absolute())
+        journal.note(**here)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the batch: what is being sent comes to its end, so that no id is lost; the rest stays on record."""
+        journal, self._journal = self._journal, None
+        if journal is None:
+            return
+        course, self._course = self._course, None
+        try:
+            with anyio.CancelScope(shield=True):
+                if course is not None:
+                    await _uncut(course.close())
+                    self._stopped = course.stopped
+                if self._inputs is not None:
+                    await self._inputs.close()
+        finally:
+            journal.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_journal", None) is not None:
+            warnings.warn(f"{self!r} was never closed; use `async with`", ResourceWarning, stacklevel=2, source=self)
+
+    def _here(self) -> Journal:
+        if self._journal is None:
+            raise ConfigurationError("this batch is not open; use `async with session.batch(…) as batch:`")
+        return self._journal
+
+    # What is to be made.
+
+    def add(self, items: BatchItems) -> int | None:
+        """Add jobs; what is in the batch already, under the same key, is not added again.
+
+        Args:
+            items: requests, pairs of a key and a request, or plain rows as `request_from` takes them. A job without
+                a key gets a hash of its request, and a number among equals of the same input: adding the same input
+                again adds nothing, and two equal requests in one input are two jobs. A list or another collection is
+                added at once, all of it or nothing. An iterator, which may be endless, or an asynchronous one is
+                pulled by `run` as slots free up, or by `plan`.
+
+        Returns:
+            how many jobs are new or have a changed request, or None for what is pulled later.
+
+        Raises:
+            InvalidRequestError: something is not a request, or a key names another request that was sent already.
+                A job that was surely never accepted takes the new request.
+            JournalError: the journal cannot be written; nothing was added.
+        """
+        self._here()
+        assert self._inputs is not None  # noqa: S101 - made with the journal
+        one = isinstance(items, (*KINDS.values(), Mapping)) or _is_pair(items)
+        if one:
+            return self._inputs.plan([items])
+        if isinstance(items, Collection) and not isinstance(items, (str, bytes, bytearray)):
+            return self._inputs.plan(items)
+        if isinstance(items, (str, bytes, bytearray)) or (
+            not hasattr(items, "__iter__") and not hasattr(items, "__aiter__")
+        ):
+            raise ConfigurationError(f"a {type(items).__name__} is no list of requests", field="items")
+        self._inputs.later(items)
+        return None
+
+    async def plan(self) -> int:
+        """Pull everything that `add` left for later; returns how many jobs are new or changed."""
+        self._here()
+        assert self._inputs is not None  # noqa: S101 - made with the journal
+        new = 0
+        while (some := await self._inputs.some()) is not None:
+            new += some
+            await asyncio.sleep(0)
+        return new
+
+    def _price(self, request: Request) -> int | None:
+        """Return what a request should cost; nothing for one that the gateway does not take."""
+        try:
+            cost = self._session.estimate(request)
+        except KlingError:
+            return 0
+        return micros(cost.amount) if cost is not None else None
+
+    # Making it.
+
+    def run(self, *, earlier: bool = False) -> "BatchRun":
+        """Return an async iterator of outcomes as they complete: follow what an earlier run left, then send the rest.
+
+        Jobs that could not be sent, because of a limit of yours or of the account (402, 401, 403, a quota), stay
+        planned for another run. The first of them is yielded as a `Failure` with the status `queued`; the reason is
+        also `summary().stopped`. A job whose download failed is a `Failure` with a `DownloadError` and the status
+        `succeeded`; the next run takes its download up. Leaving the loop early sends nothing new.
+
+        Args:
+            earlier: yield the outcomes of earlier runs first (default False).
+
+        Raises:
+            ConfigurationError: a run is under way, or there is a budget and a price that nobody knows.
+            JournalError: while iterating: the journal cannot be written. Nothing is sent without it.
+        """
+        journal = self._here()
+        if self._course is not None:
+            raise ConfigurationError("this batch has a run under way; read that to its end")
+        rules = self._rules
+        if rules.budget is not None and (unknown := journal.unpriced()):
+            words = f"nobody knows the price of {', '.join(unknown[:5])}, so a budget cannot be kept"
+            raise ConfigurationError(words, field="budget", code="unknown_price")
+        assert self._inputs is not None  # noqa: S101 - made with the journal
+        loop = asyncio.get_running_loop()
+        course = Course(
+            self._session,
+            journal,
+            Limits(
+                budget=rules.budget,
+                held=journal.counts().held,
+                most_per_job=rules.most_per_job,
+                failures=rules.failures,
+                share=rules.share,
+                unit=journal.facts().unit,
+            ),
+            self._inputs,
+            directory=self.directory,
+            patience=rules.patience,
+            deadline=None if rules.deadline is None else loop.time() + rules.deadline,
+            observer=self._observer,
+        )
+        self._course = course
+        self._stopped = None
+        return BatchRun(course, self.outcomes() if earlier else iter(()), self._over)
+
+    def _over(self, course: Course) -> None:
+        if self._course is course:
+            self._course = None
+            self._stopped = course.stopped
+
+    def stop(self, reason: KlingError | None = None) -> None:
+        """Send nothing new in the run under way; what the gateway has goes on to its end."""
+        if self._course is not None:
+            self._course.stop(reason or SessionClosedError("the run was stopped; what is not sent stays planned"))
+
+    @property
+    def under_way(self) -> Course | None:
+        """The run under way, for who shows it."""
+        return self._course
+
+    # What came of it.
+
+    def summary(self) -> Summary:
+        """Return how many jobs stand where, and what they cost."""
+        stopped = self._course.stopped if self._course is not None else self._stopped
+        found = summary_of(self._here())
+        budget = None if self._rules.budget is None else amount_of(self._rules.budget)
+        return evolve(found, budget=budget, stopped=stopped)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield the outcome of every job that has one, in the order in which the jobs were added."""
+        journal = self._here()
+        for entry in journal.each(ENDED):
+            yield outcome_of(entry, self.directory)
+
+    def retry(self, kinds: Iterable[str] = (), *, in_doubt: bool = False) -> int:
+        """Plan a new attempt for jobs that were rejected or failed; the next run sends it. Returns how many.
+
+        Args:
+            kinds: only these: names of errors (`GenerationFailedError`), their `code`s, "rejected" or "failed";
+                empty (default) for all.
+            in_doubt: also those in doubt, which may then be paid for twice (default False).
+
+        Raises:
+            ConfigurationError: a run is under way.
+            JournalError: the journal cannot be written.
+        """
+        journal = self._here()
+        if self._course is not None:
+            raise ConfigurationError("this batch has a run under way; retry after it")
+        wanted = {kinds.casefold()} if isinstance(kinds, str) else {str(kind).casefold() for kind in kinds}
+        states = [State.REJECTED, State.FAILED] + ([State.IN_DOUBT] if in_doubt else [])
+        chosen = 0
+        for entry in list(journal.each(states)):
+            if not wanted or wanted & kinds_of(entry):
+                journal.write_now(entry, retried(entry), Step.RETRIED, left_behind(entry))
+                chosen += 1
+        return chosen
+
+    async def reconcile(self) -> Reconciled:
+        """Ask the gateway, where it can tell, what became of jobs in doubt; nothing is generated anew.
+
+        What it finds is accepted from then on, and followed by the next run. A gateway that recognises a key is sent
+        the same request under it, as long as it surely remembers the key.
+        """
+        self._here()
+        async with contextlib.aclosing(self.run()) as run:
+            return await reconciled(run.course)
+
+
+class BatchRun(AsyncIterator[Outcome]):
+    """The outcomes of one run, as they complete. Leaving early sends nothing new and keeps what was sent on record."""
+
+    def __init__(self, course: Course, earlier: Iterator[Outcome], over: Callable[[Course], None]) -> None:
+        self.course = course
+        self._earlier = earlier
+        self._over = over
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Outcome:
+        if self._closed:
+            raise StopAsyncIteration
+        for outcome in self._earlier:
+            return outcome
+        self.course.start()
+        try:
+            return await self.course.next()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._closed = True
+            self._over(self.course)
+            raise
+
+    async def aclose(self) -> None:
+        """Leave early: nothing new is sent, and what is being sent comes to its end."""
+        if not self._closed:
+            self._closed = True
+            with anyio.CancelScope(shield=True):
+                await _uncut(self.course.close())
+            self._over(self.course)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # A `break` drops this handle: nobody is left to read, so nothing more is paid for.
+        if not self._closed:
+            self.course.stop(SessionClosedError("the loop over the run was left; what is not sent stays planned"))
+
+
+async def _uncut(work: Any) -> None:
+    """Run something to its end; a cancellation is passed on afterwards."""
+    task = asyncio.ensure_future(work)
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def summary_of(journal: Reading) -> Summary:
+    """Return what a journal holds."""
+    facts, counts = journal.facts(), journal.counts()
+    states: dict[str, Any] = {str(state): counts.states.get(state, 0) for state in State}
+    return Summary(
+        path=journal.path,
+        gateway=facts.gateway,
+        unit=facts.unit,
+        total=sum(states.values()),
+        spent=amount_of(counts.spent),
+        reserved=amount_of(counts.reserved + counts.doubted),
+        **states,
+    )
+
+
+def kinds_of(entry: Entry) -> set[str]:
+    """Return every word by which the user may name what went wrong with a job."""
+    error = entry.problem()
+    words = {str(entry.state)}
+    while error is not None:
+        words |= {type(error).__name__.casefold(), type(error).__name__.casefold().removesuffix("error")}
+        words |= {error.code.casefold()} if error.code else set()
+        error = error.cause
+    return words
+
+
+def left_behind(entry: Entry) -> str:
+    """Return what a new attempt leaves behind: the old one's task id and error stay in the history."""
+    import json
+
+    return json.dumps({"task_id": entry.task_id, "state": str(entry.state), "error": json.loads(entry.error or "null")})
+
+
+def unit_of(session: "KlingSession") -> str:
+    """Return the gateway's unit of money."""
+    from kling_async.requests import TextToVideo
+
+    with contextlib.suppress(KlingError):
+        cost = session.estimate(TextToVideo("a boat"))
+        if cost is not None:
+            return cost.unit
+    return "credits"
+
+
+def _is_pair(items: Any) -> bool:
+    return isinstance(items, tuple) and len(items) == 2 and isinstance(items[0], str)

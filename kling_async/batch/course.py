@@ -1,0 +1,494 @@
+"""One run of a batch: what earlier runs left first, then planned jobs as slots free up, within the user's limits."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from kling_async import failpoints
+from kling_async.batch.entry import Entry
+from kling_async.batch.fetching import Fetching
+from kling_async.batch.inputs import Inputs
+from kling_async.batch.journal import Journal
+from kling_async.batch.limits import Limits
+from kling_async.batch.record import Observer, Record
+from kling_async.batch.recovery import Recovery
+from kling_async.batch.states import State, Step
+from kling_async.batch.verdict import (
+    comes_again,
+    counts_as_failure,
+    ends_the_run,
+    is_outage,
+    step_of,
+)
+from kling_async.errors import (
+    BudgetExceededError,
+    DownloadError,
+    InsufficientCreditsError,
+    JournalError,
+    KlingError,
+)
+from kling_async.results import Failure, Outcome, Status, Success, Timing
+from kling_async.task import TaskFuture
+
+if TYPE_CHECKING:
+    from kling_async.session import KlingSession
+
+log = logging.getLogger("kling_async")
+
+WITHOUT_LIMIT = 1000
+"""Jobs in flight at once where the session sets no limit."""
+UNTAKEN = 64
+"""Finished jobs that may wait for their download or their reader before no more are sent."""
+PAGE = 256
+REST_FIRST, REST_MOST = 5.0, 300.0
+"""Seconds that a run rests when the gateway takes nothing: each time twice as long."""
+STOP_LOOKS = 0.5
+"""Seconds between looks at whether another process wants this run to stop."""
+
+
+class Course:
+    """A run under way.
+
+    Args:
+        session: sends, follows and downloads.
+        journal: the durable record.
+        limits: what may be spent and what may go wrong.
+        inputs: jobs that are not planned yet.
+        directory: where videos go, or None.
+        patience: seconds for which a gateway that takes nothing is tried again.
+        deadline: seconds from now after which nothing new is sent, or None.
+        observer: told of every step once it is durable.
+    """
+
+    def __init__(
+        self,
+        session: "KlingSession",
+        journal: Journal,
+        limits: Limits,
+        inputs: Inputs,
+        *,
+        directory: Path | None,
+        patience: float,
+        deadline: float | None,
+        observer: Observer | None,
+    ) -> None:
+        self.session = session
+        self.journal = journal
+        self.limits = limits
+        self.stopped: KlingError | None = None
+        self.broken: JournalError | None = None
+        self.failed: Exception | None = None
+        self.stop_asked: str | None = None
+        self._inputs = inputs
+        self._patience = patience
+        self._deadline = deadline
+        self._observer = observer
+        self._uuid = journal.facts().uuid
+        self._fetching = Fetching(session, journal, directory) if directory is not None else None
+        self.recovery = Recovery(self)
+        self._slots = session.stats.slots or WITHOUT_LIMIT
+        self._open: dict[TaskFuture, Record] = {}
+        self._errands: set[asyncio.Task[None]] = set()
+        self._flying: set[int] = set()
+        self._back: deque[Record] = deque()
+        self._page: deque[Entry] = deque()
+        self._seen = 0
+        self._skipped: tuple[int, KlingError, Entry] | None = None
+        self._ready: deque[Outcome] = deque()
+        self._fed = False
+        self._changed: set[asyncio.Future[None]] = set()
+        self._rest = 0.0
+        self._rest_until = 0.0
+        self._resting_since: float | None = None
+        self._feeder: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    # For the reader.
+
+    def start(self) -> None:
+        """Begin."""
+        if self._feeder is None:
+            loop = asyncio.get_running_loop()
+            self._feeder = loop.create_task(self._drive())
+            self._watcher = loop.create_task(self._watch())
+
+    async def next(self) -> Outcome:
+        """Return the next outcome. Raises `StopAsyncIteration` at the end, or what broke the run."""
+        while not self._ready:
+            if self._fed and not self._busy:
+                await self._halt()
+                error, self.failed = self.failed or self.broken, None
+                raise error or StopAsyncIteration
+            await self._change()
+        self._wake()
+        return self._ready.popleft()
+
+    def stop(self, reason: KlingError) -> None:
+        """Send nothing new; what the gateway has goes on to its end."""
+        if self.stopped is not None:
+            return
+        self.stopped = reason
+        for job in list(self._open):
+            job.withdraw_unsent()
+        self._wake()
+
+    def break_(self, error: JournalError) -> None:
+        """The journal cannot be written: nothing more is paid for."""
+        if self.broken is None:
+            log.error("%s", error.message)
+            self.broken = error
+        self.stop(error)
+
+    async def close(self) -> None:
+        """End the run: wait for what is being sent, so that no id is lost, and let go of the rest."""
+        self.stop(BudgetExceededError("the run was ended by its reader", code="closed"))
+        await self._halt()
+        while sending := [job for job in self._open if job.status is Status.SUBMITTING]:
+            await asyncio.wait([asyncio.ensure_future(_settled(job)) for job in sending])
+        for errand in list(self._errands):
+            if errand.get_name() != "finish":
+                errand.cancel()
+        for job in list(self._open):
+            self.session.let_go(job)
+        while self._errands:
+            await asyncio.wait(list(self._errands))
+
+    async def _halt(self) -> None:
+        for task in (self._feeder, self._watcher):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+
+    @property
+    def _busy(self) -> bool:
+        return bool(self._open or self._errands)
+
+    @property
+    def making(self) -> int:
+        """Jobs that the gateway has, or may have."""
+        return sum(1 for job in self._open if job.task_id is not None or job.status is Status.SUBMITTING)
+
+    @property
+    def finishing(self) -> int:
+        """Videos that are being downloaded, and ends that are being recorded."""
+        return len(self._errands)
+
+    # Feeding.
+
+    async def _drive(self) -> None:
+        try:
+            await self.recovery.begin()
+            await self._feed()
+        except JournalError as error:
+            self.break_(error)
+        except Exception as error:  # noqa: BLE001 - of the input, which is the user's own: it reaches the reader
+            self.failed = error
+            self.stop(BudgetExceededError("the input of the batch failed", code="input"))
+        finally:
+            self._fed = True
+            self._wake()
+
+    async def _feed(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self.stopped is None:
+            if self._deadline is not None and loop.time() >= self._deadline:
+                words = "the deadline has passed; what is not sent stays planned"
+                self.stop(BudgetExceededError(words, code="deadline", stage="validate"))
+                return
+            if self._is_full() or loop.time() < self._rest_until:
+                await self._change(until=self._rest_until if not self._is_full() else None)
+                continue
+            record = await self._upcoming()
+            if record is not None:
+                self._send(record)
+            elif self._inputs.error is not None:
+                raise self._inputs.error
+            elif not self._busy and not self._inputs.pull(self._wake):
+                self._ended_short()
+                return
+            else:
+                await self._change()
+
+    def _is_full(self) -> bool:
+        waiting = len(self._errands) + len(self._ready)
+        probing = self._rest > 0 and any(job.task_id is None for job in self._open)
+        return probing or len(self._open) >= self._slots or waiting >= self._slots + UNTAKEN
+
+    async def _upcoming(self) -> Record | None:
+        """Return the next job that may be sent within the limits, or None where there is none now."""
+        if (left := self.recovery.next()) is not None:
+            return left
+        ceiling = self.limits.ceiling
+        if self._skipped is not None and (ceiling is None or self._skipped[0] <= ceiling):
+            self._rewind()
+        for _ in range(len(self._back)):
+            record = self._back.popleft()
+            if self._fits(record.entry):
+                return record
+            self._flying.discard(record.entry.id)  # it is planned in the journal, and is found there again
+        while True:
+            entry = self._planned()
+            if entry is None:
+                self._inputs.pull(self._wake)
+                return None
+            if self._fits(entry):
+                return self.record(entry)
+
+    def _planned(self) -> Entry | None:
+        """Return the next job from the journal that is not under way."""
+        while True:
+            if not self._page:
+                most = self.limits.ceiling if self._skipped is not None else None
+                if most is not None and most < 0:
+                    return None
+                self._page.extend(self.journal.page([State.PLANNED], self._seen, PAGE, most))
+                if not self._page:
+                    return None
+            entry = self._page.popleft()
+            self._seen = entry.id
+            if entry.id not in self._flying:
+                return entry
+
+    def _fits(self, entry: Entry) -> bool:
+        objection = self.limits.objection(entry.estimate)
+        if objection is None:
+            return True
+        price = entry.estimate if entry.estimate is not None else 0
+        if self._skipped is None or price < self._skipped[0]:
+            self._skipped = (price, objection, entry)
+        return False
+
+    def _rewind(self) -> None:
+        """Begin anew with the first planned job: something was given back that may pay for one left aside."""
+        self._skipped = None
+        self._page.clear()
+        self._seen = 0
+
+    def _ended_short(self) -> None:
+        """Say why jobs are left, if any are."""
+        if self._skipped is None or self.stopped is not None:
+            return
+        _, objection, entry = self._skipped
+        self.stopped = objection
+        if not isinstance(objection, InsufficientCreditsError):
+            self._ready.append(self._not_sent(entry, objection))
+
+    def record(self, entry: Entry) -> Record:
+        """Return the record that keeps a job."""
+        name = self.session.gateway.name
+        found = Record(self.journal, entry, batch=self._uuid, gateway=name, changed=self._stepped, broken=self.break_)
+        found.stopped = lambda: self.stopped is not None
+        return found
+
+    # Jobs.
+
+    def _send(self, record: Record) -> None:
+        entry = record.entry
+        self._flying.add(entry.id)
+        request = entry.asked()
+        if entry.state is State.PLANNED:
+            record.reserve = entry.estimate or 0
+            self.limits.pending += record.reserve
+        self.take(record, self.session.submit_recorded(request, key=entry.key, record=record, lost=entry.problem()))
+
+    def take(self, record: Record, job: TaskFuture) -> None:
+        """Look after a job that the session has."""
+        self._flying.add(record.entry.id)
+        self._open[job] = record
+        job.add_done_callback(self._ended)
+
+    def _stepped(self, step: Step, old: Entry, new: Entry) -> None:
+        """Move the money with each step of a job, and tell the observer."""
+        self.limits.held += new.held - old.held
+        if step is Step.SUBMITTING and old.state is State.PLANNED:
+            self.limits.pending -= new.reserved
+        elif step is Step.POSTPONED:
+            self.limits.pending += old.reserved
+        if step is Step.ACCEPTED:
+            self._awake()
+        if self._observer is not None:
+            self._observer(step, old, new)
+
+    def _ended(self, job: TaskFuture) -> None:
+        record = self._open.pop(job)
+        self.errand(self._finish(record, job), "finish")
+
+    def errand(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something of this run in the background."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._errands.add(task)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: "asyncio.Task[None]") -> None:
+        self._errands.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a %s ended unexpectedly", task.get_name(), exc_info=error)
+            self.failed = error if isinstance(error, Exception) else None
+        self._wake()
+
+    async def _finish(self, record: Record, job: TaskFuture) -> None:
+        """Record the end of a job, judge what it means for the run, and hand it on."""
+        outcome = await job.outcome()
+        before = record.entry.state
+        found = step_of(record.entry, outcome, job.credits, time.time())
+        with contextlib.suppress(JournalError):  # the run has been told
+            if found is not None:
+                await record.step(found[1], found[0])
+        if found is not None and found[0] is Step.SUCCEEDED:
+            failpoints.reach("succeeded.committed")
+        if State.PLANNED in (before, record.entry.state):
+            self.limits.pending -= record.reserve
+        if isinstance(outcome, Failure) and record.entry.state is State.PLANNED and comes_again(outcome.error):
+            self._comes_again(record, outcome.error)
+            return
+        self._flying.discard(record.entry.id)
+        self._judge(outcome)
+        if isinstance(outcome, Success) and self._fetching is not None and self.broken is None:
+            self.errand(self.fetch(record, outcome), "fetch")
+        else:
+            self.hand(outcome)
+
+    def _judge(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Failure):
+            if ends_the_run(outcome.error):
+                self.stop(outcome.error)
+            if outcome.task_id is not None and outcome.charged == "no":
+                self.limits.solvent()
+        verdict = self.limits.judge(failed=counts_as_failure(outcome))
+        if verdict is not None:
+            self.stop(verdict)
+
+    def _comes_again(self, record: Record, error: KlingError) -> None:
+        """Leave a job planned, and decide whether the run goes on now, later or not at all."""
+        first = self.stopped is None
+        if isinstance(error, InsufficientCreditsError):
+            first = self.limits.broke is None
+            self.limits.could_not_pay(error, record.entry.estimate)
+        elif ends_the_run(error):
+            self.stop(error)
+        elif is_outage(error):
+            first = self._outage(error)
+        else:
+            first = False
+        if self.stopped is None and not isinstance(error, InsufficientCreditsError):
+            self._back.append(record)
+        else:
+            self._flying.discard(record.entry.id)
+            if isinstance(error, InsufficientCreditsError):
+                self._fits(record.entry)
+        if first:
+            self._ready.append(self._not_sent(record.entry, error))
+        self._wake()
+
+    def _outage(self, error: KlingError) -> bool:
+        """Rest while the gateway takes nothing, then let one job try; True if patience is at its end."""
+        now = asyncio.get_running_loop().time()
+        if now < self._rest_until:
+            return False  # one of those that left before the run began to rest
+        if self._resting_since is None:
+            self._resting_since = now
+        if now - self._resting_since >= self._patience and self.stopped is None:
+            self.stop(error)
+            return True
+        self._rest = min(2 * self._rest, REST_MOST) or REST_FIRST
+        self._rest_until = min(now + self._rest, max(now + 1.0, self._resting_since + self._patience))
+        log.warning("the gateway takes nothing (%s); the run rests for %.0f s", error.message, self._rest)
+        return False
+
+    def _awake(self) -> None:
+        if self._rest:
+            self._rest, self._rest_until, self._resting_since = 0.0, 0.0, None
+            self._wake()
+
+    def _not_sent(self, entry: Entry, error: KlingError) -> Failure:
+        """Return the outcome of the one job that stands for all those which could not be sent."""
+        told = error.evolve(key=entry.key, task_id=None, gateway=error.gateway or self.session.gateway.name)
+        return Failure(entry.key, entry.asked(), None, told, "no", Timing(), Status.QUEUED)
+
+    async def fetch(self, record: Record, made: Success) -> None:
+        """Download a video and hand its outcome on."""
+        assert self._fetching is not None  # noqa: S101 - there is a directory
+        failure: KlingError | None = None
+        try:
+            path = await self._fetching.fetch(record, made.video)
+        except JournalError as error:
+            failure = error
+        except DownloadError as error:
+            failure = error
+            if error.code == "disk":
+                self.stop(error)
+        except KlingError as error:
+            failure = error
+        if failure is None:
+            self.hand(evolve(made, file=path))
+        else:
+            told = failure.evolve(key=made.key, task_id=made.task_id)
+            self.hand(Failure(made.key, made.request, made.task_id, told, "yes", made.timing, Status.SUCCEEDED))
+
+    def is_under_way(self, number: int) -> bool:
+        """Tell whether this run looks after a job already."""
+        return number in self._flying
+
+    async def fewer_than(self, jobs: int) -> None:
+        """Wait until fewer jobs than this are under way."""
+        while len(self._open) >= jobs:
+            await self._change()
+
+    def can_fetch(self) -> bool:
+        """Tell whether videos are to be downloaded."""
+        return self._fetching is not None
+
+    def hand(self, outcome: Outcome) -> None:
+        """Let the reader have an outcome."""
+        self._ready.append(outcome)
+        self._wake()
+
+    # Waiting.
+
+    async def _change(self, until: float | None = None) -> None:
+        """Wait until something has changed, or for the moments in which something may go by itself."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        times = [moment for moment in (until, self._deadline) if moment is not None and moment > loop.time()]
+        timer = loop.call_at(min(times), _resolve, waiter) if times else None
+        self._changed.add(waiter)
+        try:
+            await waiter
+        finally:
+            self._changed.discard(waiter)
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        for waiter in self._changed:
+            _resolve(waiter)
+
+    async def _watch(self) -> None:
+        """Look whether another process wants this run to stop."""
+        while True:
+            await asyncio.sleep(STOP_LOOKS)
+            try:
+                asked = self.journal.facts().stop
+            except JournalError:
+                continue
+            if asked and asked != self.stop_asked:
+                self.stop_asked = asked
+                self.stop(BudgetExceededError("the run was asked to stop; what is not sent stays planned", code="stop"))
+
+
+def _resolve(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def _settled(job: TaskFuture) -> None:
+    """Wait until a job is no longer being sent."""
+    with contextlib.suppress(KlingError):
+        await job.accepted()

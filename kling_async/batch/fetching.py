@@ -1,0 +1,128 @@
+"""The videos of a batch on disk: one name for each job, taken up again by a later run, checked, never twice."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import asdict
+
+from kling_async import failpoints
+from kling_async.batch import entry as steps
+from kling_async.batch.entry import Entry
+from kling_async.batch.journal import Journal
+from kling_async.batch.record import Record
+from kling_async.batch.states import Step
+from kling_async.download import Kept, digest_of_file, file_name
+from kling_async.errors import DownloadError, KlingError
+from kling_async.results import Video
+
+if TYPE_CHECKING:
+    from kling_async.session import KlingSession
+
+AT_ONCE = 4
+"""Transfers at once."""
+
+
+class Fetching:
+    """Brings the videos of one run into its directory.
+
+    Args:
+        session: downloads, and asks for fresh URLs.
+        journal: keeps the names of the files, and how far each has come.
+        directory: where they go.
+    """
+
+    def __init__(self, session: "KlingSession", journal: Journal, directory: Path) -> None:
+        self._session = session
+        self._journal = journal
+        self._directory = directory
+        self._taken: set[str] = set()
+        self._places = asyncio.Semaphore(AT_ONCE)
+
+    async def fetch(self, record: Record, video: Video) -> Path:
+        """Bring one video to disk. Raises `DownloadError`, after which a later run goes on, or `JournalError`."""
+        async with self._places:
+            try:
+                return await self._fetched(record, video)
+            except DownloadError as error:
+                failure = error.evolve(key=record.entry.key, task_id=record.entry.task_id)
+        await record.step(steps.unfetched(record.entry, failure), Step.UNFETCHED)
+        raise failure
+
+    async def _fetched(self, record: Record, video: Video) -> Path:
+        target = await self._named(record)
+        if not await self._is_there(record.entry, target):
+            await self._session.fetched(video, target, _Keeper(record))
+        await record.step(steps.downloaded(record.entry, time.time()), Step.DOWNLOADED)
+        failpoints.reach("downloaded.committed")
+        return target
+
+    async def _named(self, record: Record) -> Path:
+        """Return the job's file: the one it was given before, unless somebody else's stands there now."""
+        known = record.entry.file
+        if known is not None:
+            target = self._directory / known
+            if not target.exists() or await self._is_there(record.entry, target):
+                return target
+        name = self._free(record.entry)
+        self._taken.add(name.casefold())
+        await record.step(steps.fetching(record.entry, file=name, part=None, sha256=None, size=None), Step.FETCHING)
+        failpoints.reach("download.named")
+        return self._directory / name
+
+    async def _is_there(self, entry: Entry, target: Path) -> bool:
+        """Tell whether the whole video stands under its name already: the program ended right before it said so."""
+        if entry.sha256 is None or target.is_symlink() or not target.is_file():
+            return False
+        if target.stat().st_size != entry.size:
+            return False
+        if await asyncio.to_thread(digest_of_file, target) != entry.sha256:
+            return False
+        target.with_name(f"{target.name}.part").unlink(missing_ok=True)
+        return True
+
+    def _free(self, entry: Entry) -> str:
+        """Return a name that no job and no other program uses: `boat.mp4`, else `boat-2.mp4` and so on."""
+        first = file_name(entry.name or entry.key)
+        stem, number, name = first.removesuffix(".mp4"), 1, first
+        while self._in_use(name):
+            number += 1
+            name = f"{stem}-{number}.mp4"
+        return name
+
+    def _in_use(self, name: str) -> bool:
+        there = self._directory / name
+        on_disk = there.exists() or there.is_symlink() or there.with_name(f"{name}.part").exists()
+        return on_disk or name.casefold() in self._taken or self._journal.has_file(name)
+
+
+class _Keeper:
+    """Keeps in the journal how far a transfer has come."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._last: asyncio.Future[None] | None = None
+        part = record.entry.part
+        self.kept: Kept | None = Kept(**json.loads(part)) if part else None
+
+    def keep(self, kept: Kept) -> None:
+        """Remember how the transfer can be taken up again."""
+        if kept != self.kept:
+            self.kept = kept
+            self._last = asyncio.ensure_future(self._keep(json.dumps(asdict(kept)), self._last))
+
+    async def _keep(self, part: str, before: "asyncio.Future[None] | None") -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        try:
+            await self._record.step(steps.fetching(self._record.entry, part=part), Step.FETCHING)
+        except KlingError:
+            return  # the run has been told that its journal is broken
+
+    async def checked(self, size: int, sha256: str) -> None:
+        """The part is whole: its size and hash are durable before it gets its name."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
+        await self._record.step(steps.fetching(self._record.entry, size=size, sha256=sha256), Step.FETCHING)

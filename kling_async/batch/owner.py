@@ -1,0 +1,123 @@
+"""One owner at a time: a lock beside the journal that names who has it, and holds some disk space back."""
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from kling_async.errors import JournalError
+
+SPARE = 64 * 1024
+"""Bytes of the lock file that are given up when the disk is full, so that a paid task id still finds room."""
+_TRIES = 8
+_PAUSE = 0.05
+
+
+class Owner:
+    """The lock on one journal, held until `release` or the end of the process, however it ends.
+
+    Raises `JournalError` (locked) that names who has it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = lock_path(path)
+        before = told_by(self.path)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.had_rows = bool(before.get("rows"))
+        if not _taken(self._file):
+            os.close(self._file)
+            raise _refusal(path, told_by(self.path))
+        try:
+            self._tell(rows=self.had_rows)
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def _tell(self, *, rows: bool) -> None:
+        known = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.time(),
+            "command": " ".join(Path(word).name if n == 0 else word for n, word in enumerate(sys.argv[:3]))[:200],
+            "rows": rows,
+        }
+        line = json.dumps(known).encode() + b"\n"
+        os.pwrite(self._file, line.ljust(SPARE, b" "), 0)
+        os.ftruncate(self._file, SPARE)
+
+    def has_rows(self) -> None:
+        """Note that the journal holds something, so that an empty file is later known to be a loss."""
+        if not self.had_rows:
+            self.had_rows = True
+            self._tell(rows=True)
+
+    def make_room(self) -> None:
+        """Give the spare space back to the disk."""
+        os.ftruncate(self._file, 512)
+
+    def release(self) -> None:
+        """Let another process have the journal."""
+        os.close(self._file)
+
+
+def lock_path(path: Path) -> Path:
+    """Return the lock file of a journal."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def told_by(path: Path) -> dict[str, Any]:
+    """Return what a lock file says of its owner, or nothing."""
+    try:
+        with path.open("rb") as file:
+            found = json.loads(file.readline(4096))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def driven_by(path: Path) -> dict[str, Any] | None:
+    """Return who drives a journal at this moment, or None."""
+    lock = lock_path(path)
+    try:
+        file = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return None if _taken(file, tries=1) else told_by(lock)
+    finally:
+        os.close(file)
+
+
+def _refusal(path: Path, known: dict[str, Any]) -> JournalError:
+    here = known.get("host") in (None, socket.gethostname())
+    where = "" if here else f" on {known.get('host')}"
+    command = f" ({known['command']})" if known.get("command") else ""
+    words = f"{path} is driven by process {known.get('pid', 'unknown')}{where}{command}"
+    return JournalError(words, code="locked", stage="journal", charged="no")
+
+
+def _taken(file: int, tries: int = _TRIES) -> bool:
+    """Take the lock; False if another process has it. Someone who only asks holds it for a moment."""
+    for number in range(tries):
+        if number:
+            time.sleep(_PAUSE)
+        try:
+            _lock(file)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def _lock(file: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,135 @@
+"""The durable record of one job under way: the intent inside the send fence, the task id before anybody sees it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from kling_async import failpoints
+from kling_async.batch import entry as steps
+from kling_async.batch.entry import Entry
+from kling_async.batch.journal import Journal
+from kling_async.batch.keys import identity_of
+from kling_async.batch.states import State, Step
+from kling_async.errors import JournalError, SessionClosedError
+from kling_async.gateways.protocol import Accepted
+
+log = logging.getLogger("kling_async")
+
+FRESH = 10.0
+"""An intent older than this, in seconds, is recorded anew before the first byte leaves: the machine may have slept."""
+INSIST = 30.0
+"""Seconds for which an id that the disk will not take is offered to it again."""
+
+Observer = Callable[[Step, Entry, Entry], None]
+
+
+class Record:
+    """One job of a batch, and what becomes of it in the journal.
+
+    Args:
+        journal: where it is kept.
+        entry: the job as it stands.
+        batch: the batch's uuid, part of the job's identity.
+        gateway: who will have the job.
+        changed: called with each step, the job before it and after it, once that is durable.
+        broken: called when the journal can no longer be written: nothing may be sent then.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        entry: Entry,
+        *,
+        batch: str,
+        gateway: str,
+        changed: Observer,
+        broken: Callable[[JournalError], None],
+    ) -> None:
+        self.journal = journal
+        self.entry = entry
+        self.identity = identity_of(batch, entry.key, entry.digest, entry.attempt)
+        self.reserve = 0
+        self.stopped: Callable[[], bool] = lambda: False
+        self._gateway = gateway
+        self._changed = changed
+        self._broken = broken
+
+    async def step(self, new: Entry, step: Step, detail: str | None = None) -> None:
+        """Record a step. Raises `JournalError`, after which nothing more is sent."""
+        old = self.entry
+        failure: JournalError | None = None
+        try:
+            await self.journal.write(old, new, step, detail)
+        except JournalError as error:
+            failure = error
+        if failure is not None:
+            if failure.code != "duplicate_task_id":
+                self._broken(failure)
+            raise failure.evolve(key=old.key)
+        self.entry = new
+        self._changed(step, old, new)
+
+    async def intent(self) -> None:
+        """Record that the job is about to be sent; see `kling_async.task.Recorder`."""
+        if self.stopped():
+            raise SessionClosedError("the run ended before this was sent", gateway=self._gateway)
+        if self.entry.state is State.IN_DOUBT:
+            return  # sent again under its old key, and in doubt until the gateway answers
+        failpoints.reach("intent.before-commit")
+        while True:
+            begun = time.time()
+            await self.step(steps.intended(self.entry, begun, self.reserve), Step.SUBMITTING)
+            if abs(time.time() - begun) < FRESH:
+                break
+        failpoints.reach("intent.committed")
+        if failpoints.armed("submit.waiting"):
+            asyncio.get_running_loop().call_later(0.05, failpoints.reach, "submit.waiting")
+
+    async def accepted(self, accepted: Accepted) -> None:
+        """Record the gateway's id; see `kling_async.task.Recorder`.
+
+        A disk that will not take it is offered it again for half a minute, with the spare space given up. After that
+        the id is in the log and in the run's error, and the job is followed all the same.
+        """
+        claim = accepted.snapshot.credits if accepted.snapshot is not None else None
+        new = steps.accepted(self.entry, self._gateway, accepted.task_id, time.time(), claim)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + INSIST
+        while True:
+            try:
+                await self.step(new, Step.ACCEPTED, accepted.task_id)
+            except JournalError as error:
+                if error.code == "duplicate_task_id":
+                    raise
+                if error.code not in ("full", "io", "busy") or loop.time() > end:
+                    self._lost_id(accepted.task_id, error)
+                    return
+                with suppress(OSError):
+                    self.journal.make_room()
+                await asyncio.sleep(0.5)
+            else:
+                failpoints.reach("accepted.committed")
+                return
+
+    def _lost_id(self, task_id: str, error: JournalError) -> None:
+        what = f"job {self.entry.key} was accepted as task {task_id}"
+        words = f"{what}, which the journal could not keep: {error.message}"
+        log.critical(words)
+        self._broken(error.evolve(message=words, task_id=task_id, key=self.entry.key, charged="yes"))
+
+    def postponed(self) -> None:
+        """Take the intent back; see `kling_async.task.Recorder`. What comes after it waits in the same line."""
+        if self.entry.state is not State.SUBMITTING:
+            return
+        old, self.entry = self.entry, steps.postponed(self.entry)
+        with suppress(JournalError):
+            waiting = asyncio.ensure_future(self.journal.write(old, self.entry, Step.POSTPONED))
+            waiting.add_done_callback(self._taken_back)
+        self._changed(Step.POSTPONED, old, self.entry)
+
+    def _taken_back(self, done: "asyncio.Future[Entry]") -> None:
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, JournalError):
+            self._broken(error)

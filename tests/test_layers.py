@@ -14,7 +14,7 @@ import kling_async.testing
 
 ROOT = Path(kling_async.__file__).parent
 FLOORS = [
-    ["errors", "_version"],
+    ["errors", "_version", "failpoints"],
     ["secret", "requests", "results", "settings", "wire", "mp4"],
     ["rows", "addresses"],
     ["gateways", "flow"],
@@ -22,6 +22,7 @@ FLOORS = [
     ["transport", "credentials", "task"],
     ["asked", "conversation", "endings", "download", "stream", "waiting"],
     ["engine", "submitting", "looking"],
+    ["batch"],
     ["session"],
     ["cli", "__main__"],
 ]
@@ -107,7 +108,7 @@ def test_the_environment_is_read_for_the_documented_fall_backs_only():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
                 readers.add(room_of(name))
-    assert readers <= {"credentials", "cli", "sandbox"}
+    assert readers <= {"credentials", "cli", "sandbox", "failpoints"}
 
 
 def test_every_file_says_what_it_is_for():

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from attrs import evolve, fields, frozen
 
@@ -112,7 +112,7 @@ class Reading:
         """Close the connection."""
         self._connection.close()
 
-    def __enter__(self) -> "Reading":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,11 +172,6 @@ class Reading:
         """Return the job of a name."""
         rows = self._rows(f"{_SELECT} WHERE key = ?", (key,))
         return _entry(rows[0]) if rows else None
-
-    def known(self, keys: Sequence[str]) -> dict[str, Entry]:
-        """Return the jobs of some names."""
-        rows = self._rows(f"{_SELECT} WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(keys),))
-        return {entry.key: entry for entry in map(_entry, rows)}
 
     def happened(self, after: int = 0, limit: int = 500) -> list[Happening]:
         """Return events beyond a number, in their order; each with its job as it stands now."""
@@ -323,9 +318,7 @@ def _create(path: Path, *, had_rows: bool) -> None:
 def _connected(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
     try:
-        migrate_first = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        if migrate_first != "wal":
-            raise JournalError(f"the journal {path} cannot use a write-ahead log", code="io", stage="journal")
+        _use_log(connection, path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = 1")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")
@@ -335,6 +328,11 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _use_log(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise JournalError(f"the journal {path} cannot use a write-ahead log", code="io", stage="journal")
 
 
 def _begin(connection: sqlite3.Connection, gateway: str, unit: str, base_url: str) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
+from kling_async.batch.keys import slug
 from kling_async.cli.commands import look_of, made_directory
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import talk
 from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
-from kling_async.cli.words import slug
 from kling_async.requests import TextToVideo
 
 PROMPTS = (

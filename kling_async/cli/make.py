@@ -9,12 +9,13 @@ from typing import Any
 import click
 from attrs import evolve, frozen
 
+from kling_async.batch.keys import slug
 from kling_async.cli.codes import USAGE
 from kling_async.cli.commands import agreed, look_of, made_directory, ready, setup_of
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import talk
 from kling_async.cli.reading import Job
-from kling_async.cli.words import one_line, slug
+from kling_async.cli.words import one_line
 from kling_async.errors import InvalidRequestError
 from kling_async.gateways.protocol import Gateway
 from kling_async.rows import request_from

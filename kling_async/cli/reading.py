@@ -2,11 +2,12 @@
 
 from attrs import define, field, frozen
 
+from kling_async.batch.keys import slug
 from kling_async.cli.decode import text_of
 from kling_async.cli.problems import InputError, Problem
 from kling_async.cli.records import Record, kind_of, records
 from kling_async.cli.source import read_source
-from kling_async.cli.words import one_line, slug
+from kling_async.cli.words import one_line
 from kling_async.errors import InvalidRequestError
 from kling_async.requests import Request
 from kling_async.rows import request_from, row_key

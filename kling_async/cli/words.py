@@ -1,8 +1,6 @@
 """Words for people: one line each, without a character that could steer a terminal."""
 
-import re
 import shlex
-import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -14,15 +12,6 @@ LONGEST = 300
 def one_line(text: object, limit: int = LONGEST) -> str:
     """Return any text as one bounded line; control characters and direction marks are escaped."""
     return bounded(" ".join(str(text).split("\n")), limit)
-
-
-def slug(prompt: str, words: int = 6, longest: int = 48) -> str:
-    """Return the first words of a prompt as a part of a file name, or "" where it has no plain letters."""
-    plain = unicodedata.normalize("NFKD", re.sub(r"\[[^\]]*\]", " ", prompt[:1000]))
-    found = re.findall(r"[a-z0-9]+", plain.encode("ascii", "ignore").decode().lower())
-    if len(found) > 1 and found[0] in ("a", "an", "the"):
-        found = found[1:]
-    return "-".join(found[:words])[:longest].strip("-")
 
 
 def count(number: int, thing: str, things: str = "") -> str:

@@ -14,6 +14,7 @@ import pytest
 from cli_helpers import QUICK, ROOT, Kling
 from rich.console import Console
 
+from kling_async.batch.keys import slug
 from kling_async.cli import commands
 from kling_async.cli.codes import code_of_run
 from kling_async.cli.events import Event
@@ -22,7 +23,7 @@ from kling_async.cli.screen import Screen
 from kling_async.cli.summary import summary_lines
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, Plain
-from kling_async.cli.words import money, slug, span
+from kling_async.cli.words import money, span
 from kling_async.errors import DownloadError, GenerationFailedError, InsufficientCreditsError
 from kling_async.requests import TextToVideo
 from kling_async.sandbox.server import ThreadedServer

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from kling_async._version import __version__
+from kling_async.cli import journal_app
 from kling_async.cli.group import KlingGroup
 from kling_async.cli.options import (
     account_options,
@@ -158,3 +159,6 @@ def demo_command(**given: Any) -> None:
     from kling_async.cli.demo import run_demo
 
     sys.exit(run_demo(given))
+
+
+journal_app.add_to(kling)

@@ -15,6 +15,7 @@ from attrs import evolve, frozen
 from kling_async.batch.amounts import amount_of, limit_of, micros
 from kling_async.batch.course import Course
 from kling_async.batch.entry import Entry, retried
+from kling_async.batch.forgetting import forget
 from kling_async.batch.inputs import BatchItems, Inputs
 from kling_async.batch.journal import Journal, Reading
 from kling_async.batch.limits import Limits, failure_limit
@@ -218,7 +219,7 @@ class Batch:
 
     # Making it.
 
-    def run(self, *, earlier: bool = False) -> "BatchRun":
+    def run(self, *, earlier: bool = False, only: Collection[str] | None = None) -> "BatchRun":
         """Return an async iterator of outcomes as they complete: follow what an earlier run left, then send the rest.
 
         Jobs that could not be sent, because of a limit of yours or of the account (402, 401, 403, a quota), stay
@@ -228,6 +229,8 @@ class Batch:
 
         Args:
             earlier: yield the outcomes of earlier runs first (default False).
+            only: send only planned jobs of these keys; what the gateway has is followed all the same. None (default)
+                for all.
 
         Raises:
             ConfigurationError: a run is under way, or there is a budget and a price that nobody knows.
@@ -258,6 +261,7 @@ class Batch:
             patience=rules.patience,
             deadline=None if rules.deadline is None else loop.time() + rules.deadline,
             observer=self._observer,
+            only=None if only is None else frozenset(only),
         )
         self._course = course
         self._stopped = None
@@ -298,7 +302,8 @@ class Batch:
 
         Args:
             kinds: only these: names of errors (`GenerationFailedError`), their `code`s, "rejected" or "failed";
-                empty (default) for all.
+                empty (default) for all. "expired", which must be named, also takes videos that were made and paid for
+                and can be downloaded no more.
             in_doubt: also those in doubt, which may then be paid for twice (default False).
 
         Raises:
@@ -310,18 +315,41 @@ class Batch:
             raise ConfigurationError("this batch has a run under way; retry after it")
         wanted = {kinds.casefold()} if isinstance(kinds, str) else {str(kind).casefold() for kind in kinds}
         states = [State.REJECTED, State.FAILED] + ([State.IN_DOUBT] if in_doubt else [])
+        if "expired" in wanted:
+            states.append(State.SUCCEEDED)
         chosen = 0
         for entry in list(journal.each(states)):
+            if entry.state is State.SUCCEEDED and "expired" not in kinds_of(entry):
+                continue  # a failed download is taken up again, never paid for again
             if not wanted or wanted & kinds_of(entry):
                 journal.write_now(entry, retried(entry), Step.RETRIED, left_behind(entry))
                 chosen += 1
         return chosen
 
+    def forget(self) -> int:
+        """Begin anew with everything that only the gateway knew; returns how many jobs.
+
+        For simulated gateways that end with their program, as nothing was paid. Never for one that is paid.
+        """
+        return forget(self._here())
+
+    def note(self, *, source: str | None = None, options: str | None = None) -> None:
+        """Keep in the journal what a front wants to know again: the file the jobs came from, settings as JSON."""
+        known = {"source": source, "options": options}
+        said = {name: value for name, value in known.items() if value is not None}
+        if said:
+            self._here().note(**said)
+
+    def entries(self, *states: State) -> Iterator[Entry]:
+        """Yield the jobs that stand in one of some states, as the journal keeps them."""
+        return self._here().each(states)
+
     async def reconcile(self) -> Reconciled:
-        """Ask the gateway, where it can tell, what became of jobs in doubt; nothing is generated anew.
+        """Ask the gateway, where it can tell, what became of jobs in doubt.
 
         What it finds is accepted from then on, and followed by the next run. A gateway that recognises a key is sent
-        the same request under it, as long as it surely remembers the key.
+        the same request under it, as long as it surely remembers the key: that makes one job, whether the first
+        request was accepted or not.
         """
         self._here()
         async with contextlib.aclosing(self.run()) as run:
@@ -409,7 +437,7 @@ def summary_of(journal: Reading) -> Summary:
 def kinds_of(entry: Entry) -> set[str]:
     """Return every word by which the user may name what went wrong with a job."""
     error = entry.problem()
-    words = {str(entry.state)}
+    words = {str(entry.state)} if entry.state is not State.SUCCEEDED else set()
     while error is not None:
         words |= {type(error).__name__.casefold(), type(error).__name__.casefold().removesuffix("error")}
         words |= {error.code.casefold()} if error.code else set()

@@ -65,6 +65,7 @@ class Course:
         patience: seconds for which a gateway that takes nothing is tried again.
         deadline: seconds from now after which nothing new is sent, or None.
         observer: told of every step once it is durable.
+        only: the names of the planned jobs that are sent, or None for all.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Course:
         patience: float,
         deadline: float | None,
         observer: Observer | None,
+        only: frozenset[str] | None = None,
     ) -> None:
         self.session = session
         self.journal = journal
@@ -90,6 +92,7 @@ class Course:
         self._patience = patience
         self._deadline = deadline
         self._observer = observer
+        self._only = only
         self._uuid = journal.facts().uuid
         self._fetching = Fetching(session, journal, directory) if directory is not None else None
         self.recovery = Recovery(self)
@@ -253,7 +256,8 @@ class Course:
                     return None
             entry = self._page.popleft()
             self._seen = entry.id
-            if entry.id not in self._flying:
+            wanted = self._only is None or entry.key in self._only
+            if wanted and entry.id not in self._flying:
                 return entry
 
     def _fits(self, entry: Entry) -> bool:

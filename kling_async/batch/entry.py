@@ -158,7 +158,7 @@ def retried(entry: Entry) -> Entry:
     doubted = entry.doubted + entry.reserved
     gone: dict[str, Any] = {"task_id": None, "gateway": None, "intent_at": None, "accepted_at": None, "ended_at": None}
     bare = evolve(entry, state=state, attempt=entry.attempt + 1, reserved=0, doubted=doubted, **gone)
-    return evolve(bare, error=None, charged=None, video=None, part=None)
+    return evolve(bare, error=None, charged=None, video=None, part=None, size=None, sha256=None)
 
 
 def told(error: KlingError) -> str:

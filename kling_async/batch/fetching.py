@@ -74,11 +74,7 @@ class Fetching:
 
     async def _is_there(self, entry: Entry, target: Path) -> bool:
         """Tell whether the whole video stands under its name already: the program ended right before it said so."""
-        if entry.sha256 is None or target.is_symlink() or not target.is_file():
-            return False
-        if target.stat().st_size != entry.size:
-            return False
-        if await asyncio.to_thread(digest_of_file, target) != entry.sha256:
+        if entry.sha256 is None or not await asyncio.to_thread(_is_whole, target, entry.size, entry.sha256):
             return False
         target.with_name(f"{target.name}.part").unlink(missing_ok=True)
         return True
@@ -126,3 +122,10 @@ class _Keeper:
         if self._last is not None:
             await asyncio.wait([self._last])
         await self._record.step(steps.fetching(self._record.entry, size=size, sha256=sha256), Step.FETCHING)
+
+
+def _is_whole(target: Path, size: int | None, sha256: str) -> bool:
+    """Tell whether a file has this size and this hash."""
+    if target.is_symlink() or not target.is_file() or target.stat().st_size != size:
+        return False
+    return digest_of_file(target) == sha256

@@ -14,9 +14,6 @@ from kling_async.errors import InvalidRequestError
 from kling_async.requests import Request
 from kling_async.rows import request_from, request_to, row_key
 
-BatchItem: TypeAlias = Request | tuple[str, Request] | Mapping[str, Any]
-"""A request, a key of your own and a request, or a plain row as `request_from` takes it."""
-
 
 @frozen
 class Planned:
@@ -27,6 +24,10 @@ class Planned:
     row: int | None = None
     name: str | None = None
     input: str | None = None
+
+
+BatchItem: TypeAlias = Request | tuple[str, Request] | Mapping[str, Any] | Planned
+"""A request, a key of your own and a request, or a plain row as `request_from` takes it."""
 
 
 def named(items: Iterable[Any], names: "Names") -> Iterator[Planned]:

@@ -91,6 +91,13 @@ def driven_by(path: Path) -> dict[str, Any] | None:
         os.close(file)
 
 
+def refuse_driven(path: Path) -> None:
+    """Raise `JournalError` (locked) if a process drives a journal at this moment."""
+    known = driven_by(path)
+    if known is not None:
+        raise _refusal(path, known)
+
+
 def _refusal(path: Path, known: dict[str, Any]) -> JournalError:
     here = known.get("host") in (None, socket.gethostname())
     where = "" if here else f" on {known.get('host')}"

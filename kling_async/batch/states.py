@@ -60,6 +60,8 @@ _AFTER: dict[tuple[State | None, Step], State] = {
     (State.SUCCEEDED, Step.FETCHING): State.SUCCEEDED,
     (State.SUCCEEDED, Step.UNFETCHED): State.SUCCEEDED,
     (State.SUCCEEDED, Step.DOWNLOADED): State.DOWNLOADED,
+    # Only where its video can be had no more.
+    (State.SUCCEEDED, Step.RETRIED): State.PLANNED,
     (State.REJECTED, Step.RETRIED): State.PLANNED,
     (State.FAILED, Step.RETRIED): State.PLANNED,
     (State.IN_DOUBT, Step.RETRIED): State.PLANNED,

@@ -9,14 +9,18 @@ from kling_async._version import __version__
 from kling_async.cli import journal_app
 from kling_async.cli.group import KlingGroup
 from kling_async.cli.options import (
+    Slots,
     account_options,
     gateway_option,
     input_options,
+    limit_options,
     look_options,
     output_options,
     pace_options,
     sandbox_options,
     screen_options,
+    sidecar_option,
+    store_option,
     yes_option,
 )
 
@@ -51,14 +55,21 @@ def kling() -> None:
 @click.argument("file", metavar="FILE|-")
 @input_options
 @click.option("--skip-invalid", is_flag=True, help="Go on with the good rows where some are not valid.")
+@click.option("--fresh", is_flag=True, help="Begin anew instead of going on with an earlier run of this file.")
 @output_options
+@sidecar_option
+@limit_options
+@store_option
 @account_options
 @pace_options
 @sandbox_options
 @screen_options
 @yes_option
 def run_command(**given: Any) -> None:
-    """Make every row of a CSV or JSONL file, and download the videos.
+    """Make every row of a CSV or JSONL file, and download the videos; the same file again goes on where it stopped.
+
+    Every job is on record before it is sent, so that nothing is lost and nothing paid twice, whatever ends the run.
+    Without a terminal to ask on, a run that costs money needs --yes and --budget.
 
     The whole file is read and checked first; nothing is sent while a row is not valid. Rows that are valid and that
     the chosen gateway does not make are counted first, too; they fail before they are sent, and the others go on.
@@ -68,9 +79,64 @@ def run_command(**given: Any) -> None:
     sys.exit(run_file(given))
 
 
+@kling.command("resume")
+@click.argument("run", metavar="[RUN]", required=False)
+@output_options
+@sidecar_option
+@limit_options
+@store_option
+@account_options
+@pace_options
+@screen_options
+@yes_option
+def resume_command(**given: Any) -> None:
+    """Go on with a run: follow what the gateway has, send what is planned, download what is made.
+
+    RUN is a run's name, the beginning of one, or a journal; left out, the latest. Flags of the first run hold.
+    """
+    from kling_async.cli.resume import resume_run
+
+    sys.exit(resume_run(given))
+
+
+@kling.command("retry")
+@click.argument("run", metavar="[RUN]", required=False)
+@click.option("--only", multiple=True, metavar="KIND,…", help="Only these: an error's name or code, rejected, failed.")
+@click.option("--in-doubt", is_flag=True, help="Also jobs in doubt. They may then be paid for twice.")
+@output_options
+@sidecar_option
+@limit_options
+@store_option
+@account_options
+@pace_options
+@screen_options
+@yes_option
+def retry_command(**given: Any) -> None:
+    """Make a new attempt for jobs that failed, and go on with the run."""
+    from kling_async.cli.resume import retry_run
+
+    sys.exit(retry_run(given))
+
+
+@kling.command("reconcile")
+@click.argument("run", metavar="[RUN]", required=False)
+@store_option
+@account_options
+@pace_options
+@screen_options
+def reconcile_command(**given: Any) -> None:
+    """Find out what became of jobs in doubt, where the gateway can tell."""
+    from kling_async.cli.resume import reconcile_run
+
+    sys.exit(reconcile_run(given))
+
+
 @kling.command("plan")
 @click.argument("file", metavar="FILE|-")
 @input_options
+@click.option("-o", "--output", default="videos", show_default=True, metavar="DIR", help="Where the videos would go.")
+@click.option("-j", "--concurrency", type=Slots(), default="20", show_default=True, metavar="N|auto|none")
+@store_option
 @gateway_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def plan_command(**given: Any) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from shutil import disk_usage
 from tempfile import NamedTemporaryFile
@@ -11,18 +10,21 @@ from typing import Any
 import click
 from attrs import evolve
 
+from kling_async.batch.owner import refuse_driven
 from kling_async.cli.checking import refusal
 from kling_async.cli.codes import UNEXPECTED, USAGE
-from kling_async.cli.drive import Order, drive
+from kling_async.cli.intake import bounds_of, kept, planned, unsent, unused
+from kling_async.cli.order import BatchOrder
 from kling_async.cli.output import json_line, talk
 from kling_async.cli.problems import InputError, Problem, problem_lines
-from kling_async.cli.reading import Job, Reading, read_jobs
+from kling_async.cli.reading import Reading, read_jobs
 from kling_async.cli.setup import Setup
-from kling_async.cli.showing import Look, is_terminal
-from kling_async.cli.words import count, money, one_line
+from kling_async.cli.showing import Look
+from kling_async.cli.spending import agreed, priced
+from kling_async.cli.store import Store
+from kling_async.cli.words import count, one_line
 from kling_async.download import FREE_SPACE_KEPT
-from kling_async.errors import KlingError
-from kling_async.gateways.protocol import Gateway
+from kling_async.requests import Request
 from kling_async.session import KlingSession
 
 
@@ -58,24 +60,45 @@ def look_of(given: Mapping[str, Any]) -> Look:
 
 
 def run_file(given: Mapping[str, Any]) -> int:
-    """Read the file, ask, and make every row."""
+    """Read the file, ask, and make every row that is not made yet, on record."""
+    from kling_async.cli.batch_drive import drive_batch
+
     output = directory_of(given)
     name, setup, look = given["file"], setup_of(given), look_of(given)
+    bounds = bounds_of(given)
     reading = checked(name, given["kind"], look=look, skip=given["skip_invalid"])
     jobs = reading.jobs[: given["limit"]]
     if not jobs:
         talk(f"{one_line(name)} has no valid row; nothing was sent")
         return USAGE
     session = ready(setup)
-    tell_refused(setup, jobs, look)
-    if not agreed(setup, jobs, yes=given["yes"]):
+    items = planned(jobs)
+    store = Store(given["store"])
+    path = store.journal_for(name, setup.name, reading.content, sandbox=setup.sandbox)
+    if given["fresh"]:
+        path = unused(path)
+    refuse_driven(path)
+    left = unsent(path, items)
+    tell_refused(setup, [item.request for item in left], look)
+    bounds = kept(bounds, path)
+    price = priced(setup.adapter(), [item.request for item in left])
+    if left and not setup.sandbox and not agreed(price, bounds.budget, yes=given["yes"]):
         return USAGE
+    store.prepare()
     directory = None if given["no_download"] else made_directory(output)
-    shown = "stdin" if name == "-" else Path(name).name
-    where = f" to {output}" if directory is not None else ""
-    title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {count(len(jobs), 'job')} of {shown}{where}"
-    order = Order(jobs=jobs, setup=setup, look=look, title=one_line(title), directory=directory, session=session)
-    return drive(evolve(order, left_out=reading.bad_rows))
+    order = BatchOrder(
+        path=path,
+        setup=setup,
+        look=look,
+        bounds=bounds,
+        directory=None if directory is None else Path(output),
+        items=items,
+        source=name if name == "-" else str(Path(name).resolve()),
+        sidecar=given["sidecar"],
+        left_out=reading.bad_rows,
+        session=session,
+    )
+    return drive_batch(order)
 
 
 def checked(name: str, kind: str | None, *, look: Look, skip: bool = False) -> Reading:
@@ -123,15 +146,16 @@ def ready(setup: Setup) -> KlingSession | None:
     return None
 
 
-def tell_refused(setup: Setup, jobs: Sequence[Job], look: Look) -> None:
-    """Say how many rows the gateway cannot make; they fail by themselves, and the others go on."""
+def tell_refused(setup: Setup, requests: Sequence[Request], look: Look) -> None:
+    """Say how many requests the gateway will refuse before anything is sent for them."""
     gateway = setup.adapter()
-    bad = sum(1 for job in jobs if refusal(gateway, job.request))
+    bad = sum(1 for request in requests if refusal(gateway, request))
     if bad and not look.quiet:
         fail = (
             "it will fail before it is sent, and costs" if bad == 1 else "they will fail before they are sent, and cost"
         )
-        talk(f"{setup.name} cannot make {bad:,} of {count(len(jobs), 'row')}: {fail} nothing; `kling plan` names why")
+        rows = count(len(requests), "row")
+        talk(f"{setup.name} cannot make {bad:,} of {rows}: {fail} nothing; `kling plan` names why")
 
 
 def made_directory(name: str) -> Path:
@@ -154,34 +178,6 @@ def made_directory(name: str) -> Path:
         talk(f"kling: the disk of {one_line(name)} has no room: {room}; nothing was sent")
         sys.exit(USAGE)
     return directory
-
-
-def agreed(setup: Setup, jobs: Sequence[Job], *, yes: bool) -> bool:
-    """Ask before real money is spent, if there is somebody to ask."""
-    if setup.sandbox or yes or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        return True
-    question = f"Start {count(len(jobs), 'job')} for {priced(setup.adapter(), jobs)}?"
-    if click.confirm(question, default=False, err=True):
-        return True
-    talk("Nothing was sent.")
-    return False
-
-
-def priced(gateway: Gateway, jobs: Sequence[Job]) -> str:
-    """Return "about 6,200 credits" for all jobs, as far as prices are known."""
-    total, unknown, unit = Decimal(0), 0, "credits"
-    for job in jobs:
-        try:
-            cost = gateway.estimate(job.request)
-        except KlingError:  # it will fail before it is sent
-            continue
-        if cost is None:
-            unknown += 1
-        else:
-            total, unit = total + cost.amount, cost.unit
-    if unknown and not total:
-        return "a price that the gateway does not publish"
-    return f"about {money(total, unit)}" + (f" and {count(unknown, 'job')} of unknown price" if unknown else "")
 
 
 def print_json(value: Any) -> None:

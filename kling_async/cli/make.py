@@ -11,13 +11,17 @@ from attrs import evolve, frozen
 
 from kling_async.batch.keys import slug
 from kling_async.cli.codes import USAGE
-from kling_async.cli.commands import agreed, look_of, made_directory, ready, setup_of
+from kling_async.cli.commands import look_of, made_directory, ready, setup_of
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import talk
 from kling_async.cli.reading import Job
+from kling_async.cli.setup import Setup
+from kling_async.cli.showing import is_terminal
+from kling_async.cli.spending import agreed, priced
 from kling_async.cli.words import one_line
 from kling_async.errors import InvalidRequestError
 from kling_async.gateways.protocol import Gateway
+from kling_async.requests import Request
 from kling_async.rows import request_from
 from kling_async.session import KlingSession
 
@@ -45,7 +49,7 @@ def make_clip(given: Mapping[str, Any]) -> int:
     gateway = setup.adapter()
     _check(gateway, request, files)
     job = Job(1, target.stem if target.stem.isprintable() else "clip", request)
-    if not agreed(setup, [job], yes=given["yes"]):
+    if not _agreed(setup, request, yes=given["yes"]):
         return USAGE
     made_directory(str(target.parent))
     title = f"{setup.name}{' (sandbox)' if setup.sandbox else ''}   {one_line(given['prompt'], 60)}"
@@ -56,6 +60,13 @@ def make_clip(given: Mapping[str, Any]) -> int:
     prepared = prepare if files else None
     order = Order(jobs=[job], setup=setup, look=look, title=title, target=target, prepare=prepared, session=session)
     return drive(order)
+
+
+def _agreed(setup: Setup, request: Request, *, yes: bool) -> bool:
+    """Ask before real money is spent, if there is somebody to ask: the clip was named on the command line."""
+    if setup.sandbox or yes or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        return True
+    return agreed(priced(setup.adapter(), [request]), None, yes=False)
 
 
 def _row(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[_Local]]:

@@ -59,6 +59,67 @@ class Rates(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return text if "," not in text else [part.strip() for part in text.split(",")]
 
 
+class Amount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """An amount of credits, kept as text; "none" where that is allowed."""
+
+    name = "amount"
+
+    def __init__(self, *, optional: bool = False) -> None:
+        self.optional = optional
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the amount as text."""
+        text = str(value).strip().replace(",", "").replace("_", "")
+        if self.optional and text.lower() == "none":
+            return "none"
+        if not re.fullmatch(r"\d{1,12}(\.\d{1,6})?", text, re.ASCII):
+            self.fail(f"{str(value)[:60]!r} is not an amount of credits like 1600 or 0.5", param, ctx)
+        return text
+
+
+class Share(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A share like 98%."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share as a number from 0 to 1."""
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)%", str(value).strip(), re.ASCII)
+        if not match or float(match[1]) > 100:
+            self.fail(f"{str(value)[:60]!r} is not a share like 98%", param, ctx)
+        return float(match[1]) / 100
+
+
+class Deadline(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A time span like 8h, or a time of day like 07:00; kept as seconds from now."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return seconds from now."""
+        match = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", str(value).strip(), re.ASCII)
+        if not match:
+            span = Seconds().convert(value, param, ctx)
+            if not span:
+                self.fail(f"{str(value)[:60]!r} is no time from now", param, ctx)
+            return span
+        from datetime import datetime, timedelta
+
+        now = datetime.now().astimezone()
+        then = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
+        return ((then if then > now else then + timedelta(days=1)) - now).total_seconds()
+
+
+def failures_text(_: Any, __: Any, value: str | None) -> str | None:
+    """Check what `--max-failures` says. Raises `click.BadParameter`."""
+    text = (value or "").strip()
+    if value is None or re.fullmatch(r"[1-9]\d{0,8}|(100|\d{1,2})(\.\d{1,6})?%", text, re.ASCII):
+        return value
+    raise click.BadParameter(f"{value[:60]!r} is not a number like 20 or a share like 5%.")
+
+
 def _stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
     def applied(command: F) -> F:
         for option in reversed(options):
@@ -151,6 +212,24 @@ output_options = _stacked(
     click.option("-o", "--output", default="videos", show_default=True, metavar="DIR", help="Where the videos go."),
     click.option("--no-download", is_flag=True, help="Do not download; stdout then gets the URLs."),
 )
+
+store_option = click.option(
+    "--store", metavar="PATH", help="The journal, or a directory of journals; else KLING_STORE or the user's own."
+)
+
+limit_options = _stacked(
+    click.option(
+        "--budget", type=Amount(optional=True), metavar="N|none", help="The most that all jobs of the run may cost."
+    ),
+    click.option("--max-cost-per-job", type=Amount(), metavar="N", help="Leave jobs that cost more."),
+    click.option("--deadline", type=Deadline(), metavar="TIME", help="Send nothing new after 8h, or at 07:00."),
+    click.option(
+        "--max-failures", callback=failures_text, metavar="N|P%", help="Send nothing new after so many failures."
+    ),
+    click.option("--fail-under", type=Share(), metavar="P%", help="Exit 0 in spite of failures from this share on."),
+)
+
+sidecar_option = click.option("--sidecar", is_flag=True, help="Write a JSON file beside each video.")
 
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask before spending money.")
 

@@ -1,11 +1,15 @@
 """From a job file to jobs: every row is read and checked before anything else happens."""
 
-from attrs import define, field, frozen
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from attrs import define, evolve, field, frozen
 
 from kling_async.batch.keys import slug
 from kling_async.cli.decode import text_of
 from kling_async.cli.problems import InputError, Problem
-from kling_async.cli.records import Record, kind_of, records
+from kling_async.cli.records import ADDED, Record, kind_of, records
 from kling_async.cli.source import read_source
 from kling_async.cli.words import one_line
 from kling_async.errors import InvalidRequestError
@@ -23,18 +27,26 @@ class Named:
 
 @frozen
 class Job(Named):
-    """One sound row: what it asks for, too."""
+    """One sound row: what it asks for, too.
+
+    Args:
+        named: whether the name is the row's own, and not one that follows from its place.
+        values: the row as it stands in the file.
+    """
 
     request: Request
+    named: bool = False
+    values: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
 
 
 @frozen
 class Reading:
-    """What a job file holds: the jobs, what is wrong with the other rows, and the number of rows."""
+    """What a job file holds: the jobs, what is wrong with the other rows, the number of rows, and a hash of it all."""
 
     jobs: tuple[Job, ...]
     problems: tuple[Problem, ...]
     rows: int
+    content: bytes = b""
 
     @property
     def bad_rows(self) -> int:
@@ -44,7 +56,8 @@ class Reading:
 
 def read_jobs(name: str, kind: str | None = None) -> Reading:
     """Read a job file, or stdin for "-". Raises `InputError` where the file as a whole cannot be read."""
-    return jobs_in(read_source(name), name, kind)
+    data = read_source(name)
+    return evolve(jobs_in(data, name, kind), content=sha256(data).digest())
 
 
 def jobs_in(data: bytes, name: str = "-", kind: str | None = None) -> Reading:
@@ -58,6 +71,11 @@ def jobs_in(data: bytes, name: str = "-", kind: str | None = None) -> Reading:
     if not reader.rows:
         raise InputError.about("file", "has no rows")
     return reader.reading()
+
+
+def _asked(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a row without what a failures file adds to it, so that such a file runs as it is."""
+    return {name: value for name, value in values.items() if name not in ADDED}
 
 
 @define
@@ -76,7 +94,7 @@ class _Reader:
         before = len(self.problems)
         name = self._name(item)
         try:
-            request = request_from(item.values, text=item.text)
+            request = request_from(_asked(item.values), text=item.text)
         except InvalidRequestError as error:
             self._wrong(item, error)
             return
@@ -106,7 +124,8 @@ class _Reader:
         width = max(3, len(str(max((record.number for record, _, _ in self.sound), default=0))))
         jobs = []
         for record, name, request in self.sound:
-            jobs.append(Job(record.number, name or self._free(record.number, width, request), request))
+            key = name or self._free(record.number, width, request)
+            jobs.append(Job(record.number, key, request, name is not None, _asked(record.values)))
         return Reading(tuple(jobs), tuple(self.problems), self.rows)
 
     def _free(self, number: int, width: int, request: Request) -> str:

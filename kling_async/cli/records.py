@@ -15,6 +15,8 @@ from kling_async.cli.words import count, one_line
 from kling_async.requests import KINDS
 
 SEPARATORS = ",;\t"
+ADDED = ("error",)
+"""Columns that a failures file adds to the input's own; they are not read."""
 MOST_ROWS = 200_000
 LONGEST_LINE = 1024 * 1024
 
@@ -129,7 +131,7 @@ def _columns(header: list[str]) -> list[str]:
     for number, name in enumerate(names):
         if name in names[:number] and name:
             problems.append(Problem("header", name, "is the name of two columns"))
-        elif name and name not in known_columns():
+        elif name and name not in (*known_columns(), *ADDED):
             near = _nearest(name)
             problems.append(Problem("header", name, f"unknown column{f'; did you mean {near!r}?' if near else ''}"))
     if problems:

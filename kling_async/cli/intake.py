@@ -1,0 +1,67 @@
+"""From the rows of a file to the jobs of a batch: their names, what of them is done, and the limits in force."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from kling_async.batch.journal import Reading
+from kling_async.batch.keys import Names, Planned, digest_of
+from kling_async.batch.states import State
+from kling_async.cli.order import Bounds
+from kling_async.cli.reading import Job
+
+
+def planned(jobs: Sequence[Job]) -> list[Planned]:
+    """Return the jobs of a batch: a row's own name is its key, else a hash of what it asks for."""
+    names = Names()
+    return [
+        Planned(
+            key=job.key if job.named else names.derived(job.request),
+            request=job.request,
+            row=job.row,
+            name=job.key,
+            input=json.dumps(dict(job.values), ensure_ascii=False),
+        )
+        for job in jobs
+    ]
+
+
+def unsent(path: Path, items: Sequence[Planned]) -> list[Planned]:
+    """Return what would be sent: rows that are new to the journal, changed, or still planned."""
+    if not path.is_file() or not path.stat().st_size:
+        return list(items)
+    with Reading(path) as journal:
+        known = {entry.key: entry for entry in journal.each(list(State))}
+    left = []
+    for item in items:
+        entry = known.get(item.key)
+        if entry is None or entry.state is State.PLANNED or entry.digest != digest_of(item.request):
+            left.append(item)
+    return left
+
+
+def unused(path: Path) -> Path:
+    """Return the name of a journal that does not exist yet."""
+    if not path.exists():
+        return path
+    return next(
+        each for number in count(2) if not (each := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists()
+    )
+
+
+def kept(bounds: Bounds, path: Path) -> Bounds:
+    """Return the limits, with the budget of the run's journal where none is given now."""
+    if bounds.budget is not None or not path.is_file() or not path.stat().st_size:
+        return bounds
+    with Reading(path) as journal:
+        return evolve(bounds, budget=journal.facts().options.get("budget"))
+
+
+def bounds_of(given: Mapping[str, Any]) -> Bounds:
+    """Return the flags about limits. Raises `click.BadParameter`."""
+    names = ("budget", "max_cost_per_job", "max_failures", "deadline", "fail_under")
+    return Bounds(**{name: given[name] for name in names})

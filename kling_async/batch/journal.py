@@ -155,9 +155,10 @@ class Reading:
         """
         names = [str(state) for state in states]
         places = ", ".join("?" * len(names))
-        # One state at a time comes in order from its index.
+        # One state comes in order from its index; for several, the plus sign has SQLite walk the jobs in their order.
+        column = "state" if len(names) == 1 else "+state"
         dear = "" if most is None else " AND estimate <= ?"
-        sql = f"{_SELECT} WHERE state IN ({places}) AND id > ?{dear} ORDER BY id LIMIT ?"
+        sql = f"{_SELECT} WHERE {column} IN ({places}) AND id > ?{dear} ORDER BY id LIMIT ?"
         values = [*names, after, *([] if most is None else [most]), limit]
         return [_entry(row) for row in self._rows(sql, values)]
 
@@ -167,6 +168,15 @@ class Reading:
         while page := self.page(wanted, after):
             yield from page
             after = page[-1].id
+
+    def stands(self) -> Iterator[tuple[str, State, bytes]]:
+        """Yield the name, the state and the hash of the request of every job."""
+        after = 0
+        while page := self._rows(
+            "SELECT id, key, state, digest FROM job WHERE id > ? ORDER BY id LIMIT 5000", (after,)
+        ):
+            yield from ((key, _STATES[state], digest) for _, key, state, digest in page)
+            after = page[-1][0]
 
     def find(self, key: str) -> Entry | None:
         """Return the job of a name."""

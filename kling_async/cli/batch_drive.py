@@ -10,6 +10,7 @@ from pathlib import Path
 from attrs import define, evolve, field
 
 from kling_async.batch.batch import Batch
+from kling_async.batch.course import Course
 from kling_async.batch.entry import Entry
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Summary
@@ -22,12 +23,12 @@ from kling_async.cli.output import Output, talk
 from kling_async.cli.setup import opened
 from kling_async.cli.showing import view_for
 from kling_async.cli.signals import signals
-from kling_async.cli.stepping import event_of, late
+from kling_async.cli.stepping import event_of, late, left
 from kling_async.cli.summary import summary_lines
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, View
 from kling_async.cli.whatnext import closing_lines, standing
-from kling_async.cli.words import count, one_line
+from kling_async.cli.words import count, one_line, span
 from kling_async.errors import DownloadError, JournalError, KlingError
 from kling_async.results import Failure, Outcome
 from kling_async.session import KlingSession
@@ -102,7 +103,8 @@ class _Running:
     rows: dict[str, int] = field(factory=dict)
     stopped: int | None = field(default=None, init=False)
     broken: str = field(default="", init=False)
-    failure: KlingError | None = field(default=None, init=False)
+    _announced: bool = field(default=False, init=False)
+    _resting: tuple[KlingError, float] | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, order: BatchOrder, session: KlingSession, batch: Batch) -> "_Running":
@@ -124,7 +126,6 @@ class _Running:
                     self._take(outcome)
         except JournalError as error:
             self.broken = one_line(error.message, 500)
-            self.failure = error
         except BaseException:
             self.view.end()
             raise
@@ -194,12 +195,24 @@ class _Running:
             now = asyncio.get_running_loop().time()
             finishing = course.finishing if course is not None else 0
             self.view.tick(Moment(now, stats.slots, stats.used, stats.refused, finishing))
+            if course is not None:
+                self._tell_trouble(course)
             asked = course.stop_asked if course is not None else None
             if asked is not None and self.stopped is None:
                 self.on_signal(WORK_LEFT)
             if asked == "now":
                 self.leave()
             await asyncio.sleep(TICK_SECONDS)
+
+    def _tell_trouble(self, course: Course) -> None:
+        """Say once that the run stops by itself, and each time it rests."""
+        if course.stopped is not None and not self._announced and self.stopped is None:
+            self._announced = True
+            self.view.say(f"Stopping: {one_line(course.stopped.message)}; nothing new is sent.")
+        if course.resting is not None and course.resting != self._resting:
+            error, seconds = self._resting = course.resting
+            words = one_line(error.message)
+            self.view.say(f"The gateway takes nothing at present ({words}); trying again in {span(seconds)}")
 
     # Stopping.
 
@@ -219,6 +232,7 @@ class _Running:
         self.output.tell("stopping", making=making)
         made = f" {count(making, 'clip is', 'clips are')} being made and already paid for." if making else ""
         self.view.say(f"Stopping: no new submissions.{made}")
+        self._announced = True
         if making:
             again = "Ctrl-C again to leave now; " if self.stopped == INTERRUPTED else ""
             them = "it stays" if making == 1 else "they stay"
@@ -230,6 +244,9 @@ class _Running:
 
     def leave(self) -> None:
         """Leave at once. Everything is on record; what is being sent at this moment will be in doubt."""
+        course = self.batch.under_way
+        for entry in course.under_way() if course is not None else ():
+            self._happened(left(entry))
         code = self.conclude()
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -35,13 +35,8 @@ def unsent(path: Path, items: Sequence[Planned]) -> list[Planned]:
     if not path.is_file() or not path.stat().st_size:
         return list(items)
     with Reading(path) as journal:
-        known = {entry.key: entry for entry in journal.each(list(State))}
-    left = []
-    for item in items:
-        entry = known.get(item.key)
-        if entry is None or entry.state is State.PLANNED or entry.digest != digest_of(item.request):
-            left.append(item)
-    return left
+        sent = {key: digest for key, state, digest in journal.stands() if state is not State.PLANNED}
+    return [item for item in items if sent.get(item.key) != digest_of(item.request)]
 
 
 def unused(path: Path) -> Path:

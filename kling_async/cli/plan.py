@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 from attrs import define, field
@@ -9,13 +11,20 @@ from attrs import define, field
 from kling_async.cli.checking import refusal
 from kling_async.cli.codes import DONE, USAGE
 from kling_async.cli.commands import checked, print_json, print_lines
+from kling_async.cli.intake import planned, unsent
 from kling_async.cli.problems import Problem, problem_lines
 from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
 from kling_async.cli.showing import Look
-from kling_async.cli.words import columns, count, money, one_line
+from kling_async.cli.store import Store
+from kling_async.cli.words import columns, count, money, one_line, span
+from kling_async.flow.polling import MEDIAN
 from kling_async.gateways.protocol import Gateway
 from kling_async.requests import Request
+from kling_async.settings import slot_limit
+
+MEGABYTES = {"std": 0.8, "pro": 1.6, "4k": 5.0}
+"""Rough sizes of a second of video, by quality."""
 
 
 @define
@@ -36,6 +45,11 @@ class _Plan:
     refused_rows: int = 0
     twins: list[tuple[int, int]] = field(factory=list)
     unit: str = "credits"
+    run: str = ""
+    ended: int = 0
+    megabytes: float = 0.0
+    slots: int | None = None
+    directory: str = ""
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Check and price jobs."""
@@ -55,6 +69,7 @@ class _Plan:
         group = self.groups.setdefault((request.kind, request.quality), _Group())
         group.jobs += 1
         group.seconds += getattr(request, "duration", 0)
+        self.megabytes += MEGABYTES.get(request.quality, 1.0) * getattr(request, "duration", 10)
         cost = self.gateway.estimate(request)
         if cost is None:
             group.unpriced += 1
@@ -72,10 +87,15 @@ def plan_file(given: Mapping[str, Any]) -> int:
     """Read a file as `run` does and print the plan."""
     setup = Setup(gateway=given["gateway"])
     gateway = setup.adapter()
-    reading = checked(given["file"], given["kind"], look=Look(json=given["as_json"]))
+    name = given["file"]
+    reading = checked(name, given["kind"], look=Look(json=given["as_json"]))
     jobs = reading.jobs[: given["limit"]]
-    plan = _Plan(gateway)
-    plan.add(jobs)
+    path = Store(given["store"]).journal_for(name, setup.name, reading.content, sandbox=False)
+    left = {item.row for item in unsent(path, planned(jobs))}
+    there = path.stem if path.is_file() else ""
+    plan = _Plan(gateway, run=there, slots=slot_limit(given["concurrency"]), directory=given["output"])
+    plan.ended = len(jobs) - len(left)
+    plan.add([job for job in jobs if job.row in left])
     if given["as_json"]:
         print_json(_document(plan, given["file"], len(jobs)))
     else:
@@ -101,11 +121,37 @@ def _lines(plan: _Plan, name: str, jobs: int) -> list[str]:
         lines += ["", f"{count(len(plan.twins), 'row asks', 'rows ask')} for the same as an earlier row; each is paid:"]
         twins = [Problem(f"row {row}", "", f"the same as row {first}") for row, first in plan.twins]
         lines += problem_lines(twins)
+    if plan.run:
+        ended = count(plan.ended, "row was", "rows were")
+        lines += ["", f"  done    {ended} sent before, in run {plan.run}; the table is what is left"]
+    lines += ["", *_forecast(plan, made)]
     if plan.refused:
         would = count(plan.refused_rows, "row would fail", "rows would fail")
         lines += ["", f"{would} at {plan.gateway.name} before anything is sent for it:"]
         lines += problem_lines(plan.refused)
     return [*lines, "", "Nothing was sent."]
+
+
+def _forecast(plan: _Plan, made: int) -> list[str]:
+    """Say what time and what room the jobs should take; both are rough, and said so."""
+    lanes = min(plan.slots or made, made) or 1
+    seconds = made * MEDIAN / lanes
+    slots = f"at {count(lanes, 'slot')}, {MEDIAN:g} s a clip" if plan.slots else "without a limit on slots"
+    free = _free(plan.directory)
+    room = f" to {one_line(plan.directory)} ({free} free)" if free else ""
+    size = f"{plan.megabytes / 1000:,.1f} GB" if plan.megabytes >= 1000 else f"{plan.megabytes:,.0f} MB"
+    return [f"  time    about {span(max(seconds, MEDIAN if made else 0))} {slots}", f"  disk    about {size}{room}"]
+
+
+def _free(directory: str) -> str:
+    """Return the room on a disk in words, or "" where nobody can tell."""
+    place = Path(directory)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return f"{disk_usage(place).free / 1e9:,.0f} GB"
+    except OSError:
+        return ""
 
 
 def _amount(group: _Group) -> str:
@@ -133,6 +179,9 @@ def _document(plan: _Plan, name: str, jobs: int) -> dict[str, Any]:
         "gateway": plan.gateway.name,
         "prices_as_of": prices.isoformat() if prices else None,
         "rows": jobs,
+        "run": plan.run or None,
+        "sent_before": plan.ended,
+        "megabytes": round(plan.megabytes, 1),
         "groups": groups,
         "cost": f"{plan.total:f}",
         "unit": plan.unit,

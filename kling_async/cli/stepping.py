@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kling_async.batch.amounts import amount_of
 from kling_async.batch.entry import Entry
-from kling_async.batch.states import Step
+from kling_async.batch.states import State, Step
 from kling_async.cli.events import Event
 from kling_async.cli.reading import Named
 from kling_async.cli.words import fetch_command
@@ -69,3 +69,12 @@ def late(failure: Failure, row: int, run: str) -> Event | None:
         there = f"`kling resume {run}`, or `{fetch_command(failure.task_id)}`"
         error = error.evolve(message=error.message.replace("`attach`", there))
     return Event("late", Named(row, failure.key), failure.task_id, charged=failure.charged, error=error)
+
+
+def left(entry: Entry) -> Event:
+    """Return the event for a job that is under way when the program leaves at once."""
+    job = named(entry)
+    if entry.state is State.ACCEPTED:
+        return Event("late", job, entry.task_id, charged="unknown", message="still being made; it stays on record")
+    words = "was being sent when the program left; whether the gateway took it is not known"
+    return Event("in_doubt", job, charged="unknown", message=words)

@@ -24,11 +24,19 @@ def events_in(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def spending(arguments: tuple[str, ...]) -> list[str]:
+    """Return the arguments with the word that a run without a terminal needs."""
+    given = list(arguments)
+    free = "--sandbox" in given or "--yes" in given or "--help" in given
+    return given if given[:1] != ["run"] or free else [*given, "--yes", "--budget", "none"]
+
+
 def child(*arguments: str, **settings: Any) -> subprocess.Popen[str]:
     """Start the command as a child process in a session of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **settings.pop("env", {})}
+    given = list(arguments) if settings.pop("unasked", False) else spending(arguments)
     return subprocess.Popen(
-        [sys.executable, *settings.pop("program", ("-m", "kling_async")), *arguments],
+        [sys.executable, *settings.pop("program", ("-m", "kling_async")), *given],
         stdout=settings.pop("stdout", subprocess.PIPE),
         stderr=settings.pop("stderr", subprocess.PIPE),
         stdin=subprocess.DEVNULL,

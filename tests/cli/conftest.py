@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_helpers import KEY, Kling
+from cli_helpers import KEY, Kling, spending
 from click.testing import CliRunner, Result
 
 from kling_async.cli.app import kling
@@ -19,6 +19,7 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
         if name.startswith("KLING") or name.endswith("_API_KEY"):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("KLING_STORE", str(tmp_path / "store of runs"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -27,7 +28,8 @@ def run_kling() -> Kling:
     """Run the command in this process; stdout and stderr are kept apart."""
 
     def run(*arguments: str, **settings: Any) -> Result:
-        result = CliRunner().invoke(kling, list(arguments), **settings)
+        given = list(arguments) if settings.pop("unasked", False) else spending(arguments)
+        result = CliRunner().invoke(kling, given, **settings)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result

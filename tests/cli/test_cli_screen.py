@@ -15,7 +15,7 @@ from cli_helpers import QUICK, ROOT, Kling
 from rich.console import Console
 
 from kling_async.batch.keys import slug
-from kling_async.cli import commands
+from kling_async.cli import spending
 from kling_async.cli.codes import code_of_run
 from kling_async.cli.events import Event
 from kling_async.cli.reading import Job
@@ -134,14 +134,28 @@ def test_words_are_short_and_plain() -> None:
 def test_somebody_at_a_terminal_is_asked_before_money_is_spent(
     run_kling: Kling, gateway: ThreadedServer, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, sent: int
 ) -> None:
-    monkeypatch.setattr(commands, "is_terminal", lambda stream: True)
+    monkeypatch.setattr(spending, "is_terminal", lambda stream: True)
     Path("x.csv").write_text("prompt\na fox\n")
-    done = run_kling("run", "x.csv", *QUICK, input=answer)
+    done = run_kling("run", "x.csv", *QUICK, input=answer, unasked=True)
     assert "Start 1 job for about 200 credits? [y/N]" in done.stderr
     assert done.exit_code == code
     assert len(gateway.ledger.submits) == sent
-    assert run_kling("run", "x.csv", "--yes", "--no-download", *QUICK).exit_code == 0
-    assert len(gateway.ledger.submits) == sent + 1
+    assert run_kling("run", "x.csv", "--yes", *QUICK).exit_code == 0
+    assert len(gateway.ledger.submits) == 1  # what was made is not made again
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing"),
+    [((), "--yes and --budget"), (("--yes",), "--budget"), (("--budget", "1000"), "--yes")],
+)
+def test_without_a_terminal_money_needs_two_flags(
+    run_kling: Kling, gateway: ThreadedServer, flags: tuple[str, ...], missing: str
+) -> None:
+    Path("x.csv").write_text("prompt\na fox\n")
+    done = run_kling("run", "x.csv", *flags, *QUICK, unasked=True)
+    assert done.exit_code == 2
+    assert f"give {missing}." in done.stderr
+    assert gateway.ledger.submits == []
 
 
 @pytest.mark.parametrize(("term", "live"), [("xterm-256color", True), ("dumb", False)])

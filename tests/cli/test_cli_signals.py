@@ -67,8 +67,11 @@ def test_the_first_signal_stops_sending_and_waits_for_what_is_paid(
     assert slow.ledger.accepted == 2
     kinds = [event["event"] for event in events]
     assert kinds.count("downloaded") == 2
-    assert kinds.count("not_sent") == 4
-    assert "2 clips are being made and paid for" in err
+    assert events[-1]["not_sent"] == events[-1]["batch"]["planned"] == 4
+    assert "Stopping: no new submissions. 2 clips are being made and already paid for." in err
+    assert "waiting for them, up to 10 min" in err
+    assert "Stopped at 2 of 6, 400 credits spent. Nothing is lost." in err
+    assert "go on        kling resume jobs-" in err
     assert events[-1]["exit_code"] == code
     assert len(list(Path("videos").glob("*.mp4"))) == 2
 

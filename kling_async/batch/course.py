@@ -143,10 +143,13 @@ class Course:
         self._wake()
 
     def break_(self, error: JournalError) -> None:
-        """The journal cannot be written: nothing more is paid for."""
-        if self.broken is None:
+        """The journal cannot be written: nothing more is paid for. Every id that it could not keep is named."""
+        known = self.broken
+        if known is None:
             log.error("%s", error.message)
             self.broken = error
+        elif error.task_id is not None:
+            self.broken = error if known.task_id is None else known.evolve(message=f"{known.message}; {error.message}")
         self.stop(error)
 
     async def close(self) -> None:

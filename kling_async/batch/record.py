@@ -55,12 +55,14 @@ class Record:
         self._gateway = gateway
         self._changed = changed
         self._broken = broken
+        self._unkept: tuple[Entry, Entry] | None = None
 
     async def step(self, new: Entry, step: Step, detail: str | None = None) -> None:
         """Record a step. Raises `JournalError`, after which nothing more is sent."""
         old = self.entry
         failure: JournalError | None = None
         try:
+            await self._keep_id()
             await self.journal.write(old, new, step, detail)
         except JournalError as error:
             failure = error
@@ -70,6 +72,15 @@ class Record:
             raise failure.evolve(key=old.key)
         self.entry = new
         self._changed(step, old, new)
+
+    async def _keep_id(self) -> None:
+        """Offer an id to the disk once more that it would not take."""
+        if self._unkept is None:
+            return
+        before, after = self._unkept
+        await self.journal.write(before, after, Step.ACCEPTED, after.task_id)
+        self._unkept = None
+        self._changed(Step.ACCEPTED, before, after)
 
     async def intent(self) -> None:
         """Record that the job is about to be sent; see `kling_async.task.Recorder`."""
@@ -91,7 +102,8 @@ class Record:
         """Record the gateway's id; see `kling_async.task.Recorder`.
 
         A disk that will not take it is offered it again for half a minute, with the spare space given up. After that
-        the id is in the log and in the run's error, and the job is followed all the same.
+        the id is in the log and in the run's error, and the job is followed all the same; its next step brings the id
+        along.
         """
         claim = accepted.snapshot.credits if accepted.snapshot is not None else None
         new = steps.accepted(self.entry, self._gateway, accepted.task_id, time.time(), claim)
@@ -104,7 +116,7 @@ class Record:
                 if error.code == "duplicate_task_id":
                     raise
                 if error.code not in ("full", "io", "busy") or loop.time() > end:
-                    self._lost_id(accepted.task_id, error)
+                    self._lost_id(new, error)
                     return
                 with suppress(OSError):
                     self.journal.make_room()
@@ -113,11 +125,12 @@ class Record:
                 failpoints.reach("accepted.committed")
                 return
 
-    def _lost_id(self, task_id: str, error: JournalError) -> None:
-        what = f"job {self.entry.key} was accepted as task {task_id}"
+    def _lost_id(self, new: Entry, error: JournalError) -> None:
+        self._unkept, self.entry = (self.entry, new), new
+        what = f"job {new.key} was accepted as task {new.task_id}"
         words = f"{what}, which the journal could not keep: {error.message}"
         log.critical(words)
-        self._broken(error.evolve(message=words, task_id=task_id, key=self.entry.key, charged="yes"))
+        self._broken(error.evolve(message=words, task_id=new.task_id, key=new.key, charged="yes"))
 
     def postponed(self) -> None:
         """Take the intent back; see `kling_async.task.Recorder`. What comes after it waits in the same line."""

@@ -1,0 +1,48 @@
+"""Tests of batches run in virtual time, on a wall clock that keeps step with it and a disk that can be full."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from kling_async.batch import writer
+
+sys.path.append(str(Path(__file__).parents[1] / "session"))
+
+from durable import WALL, Disk, DurableLoop
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"loop_factory": DurableLoop}
+
+
+@pytest.fixture(autouse=True)
+def wall(monkeypatch):
+    """The wall clock in every room of a batch."""
+    monkeypatch.setattr(WALL, "offset", 0.0)
+    monkeypatch.setattr(WALL, "loop", None)
+    for room in ("course", "fetching", "journal", "reconciling", "record", "recovery"):
+        monkeypatch.setattr(f"kling_async.batch.{room}.time", WALL)
+    return WALL
+
+
+@pytest.fixture(autouse=True)
+def disk(monkeypatch):
+    """The disk under every journal; while it works, virtual time stands still."""
+    found, send = Disk(writer._transaction), writer.Writer.send
+
+    def owed(self, work):
+        future = send(self, work)
+        loop = asyncio.get_running_loop()
+        return loop.owed(future) if isinstance(loop, DurableLoop) else future
+
+    monkeypatch.setattr(writer.Writer, "send", owed)
+    monkeypatch.setattr(writer, "_transaction", found.transaction)
+    return found
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "night.db"

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kling_async import failpoints
 from kling_async.batch.trouble import journal_error
 from kling_async.errors import JournalError
 
@@ -92,6 +93,7 @@ class Writer:
         """Close, and let nobody wait for a thread that is gone, whatever ended it."""
         with self._gate:
             self._closed = True
+        failpoints.reach("checkpoint.before")
         with contextlib.suppress(sqlite3.Error):
             connection.close()
         gone = JournalError(f"the writer of the journal {self._path} has ended", code="closed", stage="journal")

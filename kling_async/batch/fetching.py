@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import asdict
+from attrs import asdict, evolve
 
 from kling_async import failpoints
 from kling_async.batch import entry as steps
@@ -54,7 +54,7 @@ class Fetching:
     async def _fetched(self, record: Record, video: Video) -> Path:
         target = await self._named(record)
         if not await self._is_there(record.entry, target):
-            await self._session.fetched(video, target, _Keeper(record))
+            await self._session.fetched(video, target, _Keeper(record, await self._kept(record.entry, target)))
         await record.step(steps.downloaded(record.entry, time.time()), Step.DOWNLOADED)
         failpoints.reach("downloaded.committed")
         return target
@@ -74,10 +74,20 @@ class Fetching:
 
     async def _is_there(self, entry: Entry, target: Path) -> bool:
         """Tell whether the whole video stands under its name already: the program ended right before it said so."""
-        if entry.sha256 is None or not await asyncio.to_thread(_is_whole, target, entry.size, entry.sha256):
+        if not _is_as_long(target, entry) or await asyncio.to_thread(digest_of_file, target) != entry.sha256:
             return False
-        target.with_name(f"{target.name}.part").unlink(missing_ok=True)
+        _part_of(target).unlink(missing_ok=True)
         return True
+
+    async def _kept(self, entry: Entry, target: Path) -> Kept | None:
+        """Return how far the transfer had come. A part that was checked before is whole, whatever the server said."""
+        kept = Kept(**json.loads(entry.part)) if entry.part else None
+        part = _part_of(target)
+        if not _is_as_long(part, entry):
+            return kept
+        if await asyncio.to_thread(digest_of_file, part) != entry.sha256:
+            return None
+        return evolve(kept or Kept("", ""), total=entry.size)
 
     def _free(self, entry: Entry) -> str:
         """Return a name that no job and no other program uses: `boat.mp4`, else `boat-2.mp4` and so on."""
@@ -90,18 +100,28 @@ class Fetching:
 
     def _in_use(self, name: str) -> bool:
         there = self._directory / name
-        on_disk = there.exists() or there.is_symlink() or there.with_name(f"{name}.part").exists()
+        on_disk = there.exists() or there.is_symlink() or _part_of(there).exists()
         return on_disk or name.casefold() in self._taken or self._journal.has_file(name)
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def _is_as_long(path: Path, entry: Entry) -> bool:
+    """Tell whether a file is as long as the video of a job was when it was checked."""
+    if entry.sha256 is None or path.is_symlink() or not path.is_file():
+        return False
+    return path.stat().st_size == entry.size
 
 
 class _Keeper:
     """Keeps in the journal how far a transfer has come."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, kept: Kept | None) -> None:
         self._record = record
         self._last: asyncio.Future[None] | None = None
-        part = record.entry.part
-        self.kept: Kept | None = Kept(**json.loads(part)) if part else None
+        self.kept = kept
 
     def keep(self, kept: Kept) -> None:
         """Remember how the transfer can be taken up again."""
@@ -122,10 +142,3 @@ class _Keeper:
         if self._last is not None:
             await asyncio.wait([self._last])
         await self._record.step(steps.fetching(self._record.entry, size=size, sha256=sha256), Step.FETCHING)
-
-
-def _is_whole(target: Path, size: int | None, sha256: str) -> bool:
-    """Tell whether a file has this size and this hash."""
-    if target.is_symlink() or not target.is_file() or target.stat().st_size != size:
-        return False
-    return digest_of_file(target) == sha256

@@ -1,0 +1,18 @@
+"""Gateways that the tests of durability share; every test has prompts of its own in the ledger."""
+
+import pytest
+from durable import Gateway
+
+
+@pytest.fixture(scope="session")
+def gateway():
+    """A gateway whose POSTs take a few hundredths of a second each way."""
+    with Gateway.start(latency=0.03) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def quick_gateway():
+    """A gateway that answers at once."""
+    with Gateway.start() as running:
+        yield running

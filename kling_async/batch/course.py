@@ -355,11 +355,11 @@ class Course:
         if isinstance(outcome, Failure) and record.entry.state is State.PLANNED and comes_again(outcome.error):
             self._comes_again(record, outcome.error)
             return
-        self._flying.discard(record.entry.id)
         self._judge(outcome)
         if isinstance(outcome, Success) and self._fetching is not None and self.broken is None:
             self.errand(self.fetch(record, outcome), "fetch")
         else:
+            self._flying.discard(record.entry.id)
             self.hand(outcome)
 
     def _judge(self, outcome: Outcome) -> None:
@@ -434,14 +434,21 @@ class Course:
         except KlingError as error:
             failure = error
         if failure is None:
+            self._flying.discard(record.entry.id)
             self.hand(evolve(made, file=path))
         else:
             told = failure.evolve(key=made.key, task_id=made.task_id)
             self.hand(Failure(made.key, made.request, made.task_id, told, "yes", made.timing, Status.SUCCEEDED))
 
-    def is_under_way(self, number: int) -> bool:
-        """Tell whether this run looks after a job already."""
-        return number in self._flying
+    def claim(self, entry: Entry) -> Entry | None:
+        """Take up a job of an earlier run as it stands now; None if this run has it already or has brought it on."""
+        if entry.id in self._flying:
+            return None
+        now = self.journal.find(entry.key)
+        if now is None or now.state is not entry.state:
+            return None
+        self._flying.add(entry.id)
+        return now
 
     async def fewer_than(self, jobs: int) -> None:
         """Wait until fewer jobs than this are under way."""

@@ -69,6 +69,7 @@ class Recovery:
         if remembers(gateway, entry, time.time()):
             self._again.append(entry)
         elif can_find(gateway, entry):
+            course.claim(entry)
             course.errand(self._look_up(course.record(entry), places), "lookup")
         elif entry.id in self._lost:
             course.hand(doubtful(entry))
@@ -87,8 +88,9 @@ class Recovery:
         count = course.journal.counts().states.get(State.ACCEPTED, 0)
         followed = 0
         try:
-            for entry in course.journal.each([State.ACCEPTED]):
-                if course.is_under_way(entry.id):
+            for left in course.journal.each([State.ACCEPTED]):
+                entry = course.claim(left)
+                if entry is None:
                     continue
                 followed += 1
                 if followed > FOLLOWED:
@@ -112,12 +114,14 @@ class Recovery:
         places = asyncio.Semaphore(FETCHED_AHEAD)
         waiting: set[asyncio.Task[None]] = set()
         try:
-            for entry in course.journal.each([State.SUCCEEDED]):
-                if course.is_under_way(entry.id):
-                    continue
+            for left in course.journal.each([State.SUCCEEDED]):
                 await places.acquire()
                 if course.stopped is not None and course.broken is not None:
                     break
+                entry = course.claim(left)
+                if entry is None:
+                    places.release()
+                    continue
                 task = asyncio.get_running_loop().create_task(self._fetch(entry))
                 waiting.add(task)
                 task.add_done_callback(waiting.discard)

@@ -228,6 +228,8 @@ def check_sums(run, jobs, calls):
 def check_end(place, last, padding=b""):
     """Judge a batch that has come to its end, by its journal, its files and the gateway's ledger; returns its jobs."""
     assert (last.code, last.complaints) == (0, "")
+    told = [line["key"] for line in last.lines if "key" in line]
+    assert len(told) == len(set(told))
     jobs, calls = place.read(), place.gateway.submits(place.prefix)
     assert len(jobs) == place.jobs
     check_histories(jobs)

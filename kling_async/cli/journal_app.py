@@ -5,15 +5,14 @@ from typing import Any
 
 import click
 
-_run = click.argument("run", required=False)
-_store = click.option(
-    "--store", metavar="PATH", help="A journal, or a directory of them; else KLING_STORE or ~/.local/share/kling/runs."
-)
+from kling_async.cli.options import store_option
+
+_run = click.argument("run", metavar="[RUN]", required=False)
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
 @click.command("runs")
-@_store
+@store_option
 @_json
 def runs_command(**given: Any) -> None:
     """List the runs on record, the one that changed last first."""
@@ -24,7 +23,7 @@ def runs_command(**given: Any) -> None:
 
 @click.command("status")
 @_run
-@_store
+@store_option
 @_json
 def status_command(**given: Any) -> None:
     """Say where a run stands, what went wrong, and which command goes on.
@@ -38,7 +37,7 @@ def status_command(**given: Any) -> None:
 
 @click.command("watch")
 @_run
-@_store
+@store_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON event a line on stdout.")
 def watch_command(**given: Any) -> None:
     """Follow a run that another process drives, until none does. Ctrl-C leaves the run alone."""
@@ -49,7 +48,7 @@ def watch_command(**given: Any) -> None:
 
 @click.command("stop")
 @_run
-@_store
+@store_option
 @click.option("--now", is_flag=True, help="Do not wait for what the gateway is making.")
 def stop_command(**given: Any) -> None:
     """Ask the process that drives a run to stop. Nothing is lost; `kling resume` goes on."""
@@ -60,7 +59,7 @@ def stop_command(**given: Any) -> None:
 
 @click.command("export")
 @_run
-@_store
+@store_option
 @click.option("-o", "--output", metavar="FILE", help="Write a file, whole or not at all; else stdout.")
 @click.option("--format", "kind", type=click.Choice(["jsonl", "csv"]), help="Default: jsonl, or csv for FILE.csv.")
 @click.option("--force", is_flag=True, help="Replace FILE.")
@@ -80,7 +79,7 @@ def export_command(**given: Any) -> None:
 @click.option(
     "--by", type=click.Choice(["day", "model", "gateway", "run"]), default="day", show_default=True, help="The groups."
 )
-@_store
+@store_option
 @click.option("--sandbox", is_flag=True, help="Count runs of the sandbox, too.")
 @_json
 def spend_command(**given: Any) -> None:

@@ -42,6 +42,11 @@ class Known:
         """Whether its money is none."""
         return self.facts.options.get("sandbox") is True
 
+    @property
+    def downloads(self) -> bool:
+        """Whether its videos are wanted on disk."""
+        return self.facts.directory is not None and self.facts.options.get("download", True) is True
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
         created = moment(self.facts.created)

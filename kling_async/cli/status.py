@@ -65,7 +65,7 @@ def _groups(seen: Known) -> list[_Group]:
     states = [State.FAILED, State.REJECTED, State.IN_DOUBT]
     if seen.driver is None:
         states += [State.SUBMITTING, State.ACCEPTED]
-    if seen.facts.directory is not None:
+    if seen.downloads:
         states.append(State.SUCCEEDED)
     found: dict[tuple[str | None, ...], _Group] = {}
     for entry in seen.reading.each(states):
@@ -108,7 +108,7 @@ def counts_in_words(seen: Known) -> str:
     """Return "2,117 of 4,800 done, 47 failed, 24 being made, 2,612 not sent"."""
     summary = seen.summary
     here = "being made" if seen.driver is not None else "late"
-    missing = summary.succeeded if seen.facts.directory is not None else 0
+    missing = summary.succeeded if seen.downloads else 0
     parts = [
         (missing, "of them not downloaded"),
         (summary.failed + summary.rejected, "failed"),
@@ -143,7 +143,7 @@ def _next(seen: Known, store: str | None, *, more: bool) -> list[tuple[str, str]
     if seen.driver is not None:
         verbs = [("look", "watch"), ("stop", "stop")]
     else:
-        unfinished = summary.unfinished or (summary.succeeded and seen.facts.directory is not None)
+        unfinished = summary.unfinished or (summary.succeeded and seen.downloads)
         possible = (
             ("go on", "resume", unfinished),
             ("find out", "reconcile", summary.in_doubt),

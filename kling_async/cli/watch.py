@@ -112,7 +112,7 @@ def _line(happening: Happening, directory: str | None) -> str:
         parts.append(one_line(told["file"]))
     elif "credits" in told:
         parts.append(f"{told['credits']} spent")
-    elif "task_id" in told:
+    elif step is Step.ACCEPTED and "task_id" in told:
         parts.append(f"task {one_line(told['task_id'], 140)}")
     return "   ".join(parts)
 

@@ -12,6 +12,7 @@ from attrs import define, evolve, field
 from kling_async.batch.batch import Batch
 from kling_async.batch.course import Course
 from kling_async.batch.entry import Entry
+from kling_async.batch.journal import Reading
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Summary
 from kling_async.cli.codes import INTERRUPTED, WORK_LEFT, code_of_batch
@@ -41,12 +42,22 @@ DRAIN_SECONDS = 600.0
 def drive_batch(order: BatchOrder) -> int:
     """Run the order on an event loop of its own and return the exit code."""
     concluded: list[int] = []
+    if order.setup.sandbox:
+        order = _seeded(order)
     try:
         return on_loop(_driven(order, concluded.append))
     except KeyboardInterrupt:
         if not concluded:
             raise
         return INTERRUPTED  # while the session was closing
+
+
+def _seeded(order: BatchOrder) -> BatchOrder:
+    """Give the simulation of a later run other task ids than those that the journal knows already."""
+    if not order.path.is_file() or not order.path.stat().st_size:
+        return order
+    with Reading(order.path) as journal:
+        return evolve(order, setup=evolve(order.setup, seed=order.setup.seed + journal.newest()))
 
 
 async def _driven(order: BatchOrder, concluded: Callable[[int], None]) -> int:

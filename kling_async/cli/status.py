@@ -1,6 +1,7 @@
 """`kling status`: where one run stands, what went wrong, and the command that goes on."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from attrs import define, field
@@ -68,7 +69,8 @@ def _groups(seen: Known) -> list[_Group]:
     if seen.downloads:
         states.append(State.SUCCEEDED)
     found: dict[tuple[str | None, ...], _Group] = {}
-    for entry in seen.reading.each(states):
+    # One state after the other comes from an index, however many jobs are done.
+    for entry in chain.from_iterable(seen.reading.each([state]) for state in states):
         error, code, _ = told_error(entry)
         if entry.state is State.SUCCEEDED and error is None:
             continue

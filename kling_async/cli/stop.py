@@ -8,8 +8,8 @@ from kling_async.cli.store import Store
 from kling_async.cli.words import one_line
 
 _NEXT = {
-    "drain": "It sends nothing new, and ends once what the gateway is making is done and on disk.",
-    "now": "It ends at once; what the gateway is making stays on record.",
+    "drain": "It sends nothing new, and waits up to 10 minutes for what the gateway is making.",
+    "now": "It ends at once: what the gateway is making stays on record, and what is being sent may be in doubt.",
 }
 
 

@@ -47,6 +47,8 @@ WITHOUT_LIMIT = 1000
 UNTAKEN = 64
 """Finished jobs that may wait for their download or their reader before no more are sent."""
 PAGE = 256
+LOOK_AHEAD = 1000
+"""Jobs of an iterator that are taken in, one after the other too dear, before no cheaper one is looked for."""
 REST_FIRST, REST_MOST = 5.0, 300.0
 """Seconds that a run rests when the gateway takes nothing: each time twice as long."""
 STOP_LOOKS = 0.5
@@ -103,6 +105,7 @@ class Course:
         self._back: deque[Record] = deque()
         self._page: deque[Entry] = deque()
         self._seen = 0
+        self._taken_before = inputs.taken
         self._skipped: tuple[int, KlingError, Entry] | None = None
         self._ready: deque[Outcome] = deque()
         self._fed = False
@@ -214,9 +217,10 @@ class Course:
             record = await self._upcoming()
             if record is not None:
                 self._send(record)
-            elif self._inputs.error is not None:
-                raise self._inputs.error
-            elif not self._busy and not self._inputs.pull(self._wake):
+            elif self._inputs.error is not None and not self._busy:
+                error, self._inputs.error = self._inputs.error, None
+                raise error
+            elif not self._busy and not self._pull():
                 self._ended_short()
                 return
             else:
@@ -242,10 +246,21 @@ class Course:
         while True:
             entry = self._planned()
             if entry is None:
-                self._inputs.pull(self._wake)
+                self._pull()
                 return None
             if self._fits(entry):
                 return self.record(entry)
+
+    def _pull(self) -> bool:
+        """Have more jobs taken in; False where there are none, or where too many in a row could not be sent.
+
+        An input may be endless: one that fits is not looked for without end.
+        """
+        ceiling = self.limits.ceiling
+        if self._skipped is not None and ceiling is not None:
+            if ceiling <= 0 or self._inputs.taken - self._taken_before >= LOOK_AHEAD:
+                return False
+        return self._inputs.pull(self._wake)
 
     def _planned(self) -> Entry | None:
         """Return the next job from the journal that is not under way."""
@@ -299,6 +314,7 @@ class Course:
     def _send(self, record: Record) -> None:
         entry = record.entry
         self._flying.add(entry.id)
+        self._taken_before = self._inputs.taken
         request = entry.asked()
         if entry.state is State.PLANNED:
             record.reserve = entry.estimate or 0

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from itertools import islice
 from typing import Any, TypeAlias
 
+from attrs import define, field
+
 from kling_async.batch.journal import Journal
 from kling_async.batch.keys import BatchItem, Names, Planned, named
+from kling_async.errors import InvalidRequestError
 from kling_async.requests import Request
 
 AT_ONCE = 100
@@ -16,6 +19,35 @@ AT_ONCE = 100
 
 Price = Callable[[Request], int | None]
 BatchItems: TypeAlias = Iterable[BatchItem] | AsyncIterable[BatchItem]
+
+
+@define(eq=False)
+class _Source:
+    """An iterator of jobs: what it gave that is not in the journal yet, and what ended it before its time."""
+
+    items: Iterator[Any] | AsyncIterator[Any]
+    names: Names = field(factory=Names)
+    pulled: list[Planned] = field(factory=list)
+    error: Exception | None = None
+
+    async def pull(self) -> None:
+        """Have the next jobs ready: one of an asynchronous source, which may be slow, or some of another."""
+        try:
+            if isinstance(self.items, AsyncIterator):
+                self.pulled.append(self.names.of(await anext(self.items)))
+            else:
+                # One by one, so that those before a fault are kept.
+                self.pulled.extend(map(self.names.of, islice(self.items, AT_ONCE)))
+        except StopAsyncIteration:
+            return
+        except Exception as error:  # noqa: BLE001 - the user's own: it is told after what came before it
+            self.error = error
+
+    async def close(self) -> None:
+        """Tell an asynchronous source that nobody wants more of it."""
+        if hasattr(self.items, "aclose"):
+            with contextlib.suppress(Exception):
+                await self.items.aclose()
 
 
 class Inputs:
@@ -29,9 +61,11 @@ class Inputs:
     def __init__(self, journal: Journal, price: Price) -> None:
         self._journal = journal
         self._price = price
-        self._sources: deque[tuple[Iterator[Any] | AsyncIterator[Any], Names]] = deque()
+        self._sources: deque[_Source] = deque()
         self._pulling: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
         self.error: Exception | None = None
+        self.taken = 0
 
     def plan(self, items: Iterable[Any]) -> int:
         """Take jobs in at once, all or none; returns how many are new, or sent with a changed request."""
@@ -39,8 +73,7 @@ class Inputs:
 
     def later(self, items: BatchItems) -> None:
         """Take jobs in when the run comes to them."""
-        source = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
-        self._sources.append((source, Names()))
+        self._sources.append(_Source(aiter(items) if isinstance(items, AsyncIterable) else iter(items)))
 
     def _add(self, items: list[Planned]) -> int:
         new, changed = self._journal.add(items, [self._price(item.request) for item in items])
@@ -65,14 +98,38 @@ class Inputs:
             wake()
 
     async def some(self) -> int | None:
-        """Take the next jobs in and return how many are new; None where there are none left."""
-        while self._sources:
-            source, names = self._sources[0]
-            items = await _next(source)
-            if items:
-                return self._add(list(named(items, names)))
-            self._sources.popleft()
-        return None
+        """Take the next jobs in and return how many are new; None where there are none left.
+
+        What breaks an iterator, or is wrong with one of its items, ends it and is raised after what came before.
+        """
+        async with self._one_at_a_time:
+            while self._sources:
+                source = self._sources[0]
+                if not source.pulled and source.error is None:
+                    await source.pull()
+                if source.pulled:
+                    return self._take_in(source)
+                self._sources.popleft()
+                await source.close()
+                if source.error is not None:
+                    raise source.error
+            return None
+
+    def _take_in(self, source: _Source) -> int:
+        """Take in what a source gave, or as much of it as comes before a job that cannot be taken."""
+        new = 0
+        try:
+            new = self._add(source.pulled)
+        except InvalidRequestError:
+            for item in source.pulled:
+                try:
+                    new += self._add([item])
+                except InvalidRequestError as error:
+                    source.error = error
+                    break
+        self.taken += len(source.pulled)
+        source.pulled = []
+        return new
 
     async def close(self) -> None:
         """Pull no more."""
@@ -81,17 +138,4 @@ class Inputs:
             pulling.cancel()
             await asyncio.wait([pulling])
         while self._sources:
-            source, _ = self._sources.popleft()
-            if hasattr(source, "aclose"):
-                with contextlib.suppress(Exception):
-                    await source.aclose()
-
-
-async def _next(source: Iterator[Any] | AsyncIterator[Any]) -> list[Any]:
-    """Return the next items: one of an asynchronous source, which may be slow, or some of another."""
-    if not isinstance(source, AsyncIterator):
-        return list(islice(source, AT_ONCE))
-    try:
-        return [await anext(source)]
-    except StopAsyncIteration:
-        return []
+            await self._sources.popleft().close()

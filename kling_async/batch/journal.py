@@ -1,5 +1,6 @@
 """The durable record of a batch: one SQLite file, one owner, one writer. It stores what the steps decide."""
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -277,10 +278,12 @@ class Journal(Reading):
         failpoints.reach("plan.committed")
         return found
 
-    async def write(self, old: Entry, new: Entry, step: Step, detail: str | None = None) -> Entry:
-        """Record a step of a job and return the job, once that is durable. Raises `JournalError`."""
-        await self._writer.send(lambda connection: _change(connection, old, new, step, detail))
-        return new
+    def write(self, old: Entry, new: Entry, step: Step, detail: str | None = None) -> "asyncio.Future[None]":
+        """Record a step of a job, behind those that were handed in before; the future is done when it is durable.
+
+        Raises `JournalError`, at once or on the future.
+        """
+        return self._writer.send(lambda connection: _change(connection, old, new, step, detail))
 
     def write_now(self, old: Entry, new: Entry, step: Step, detail: str | None = None) -> Entry:
         """Record a step of a job and wait for that."""

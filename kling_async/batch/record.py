@@ -60,10 +60,11 @@ class Record:
     async def step(self, new: Entry, step: Step, detail: str | None = None) -> None:
         """Record a step. Raises `JournalError`, after which nothing more is sent."""
         old = self.entry
+        cancelled = False
         failure: JournalError | None = None
         try:
             await self._keep_id()
-            await self.journal.write(old, new, step, detail)
+            cancelled = await _is_cut(self.journal.write(old, new, step, detail))
         except JournalError as error:
             failure = error
         if failure is not None:
@@ -72,6 +73,8 @@ class Record:
             raise failure.evolve(key=old.key)
         self.entry = new
         self._changed(step, old, new)
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def _keep_id(self) -> None:
         """Offer an id to the disk once more that it would not take."""
@@ -138,11 +141,23 @@ class Record:
             return
         old, self.entry = self.entry, steps.postponed(self.entry)
         with suppress(JournalError):
-            waiting = asyncio.ensure_future(self.journal.write(old, self.entry, Step.POSTPONED))
+            waiting = self.journal.write(old, self.entry, Step.POSTPONED)
             waiting.add_done_callback(self._taken_back)
         self._changed(Step.POSTPONED, old, self.entry)
 
-    def _taken_back(self, done: "asyncio.Future[Entry]") -> None:
+    def _taken_back(self, done: "asyncio.Future[None]") -> None:
         error = None if done.cancelled() else done.exception()
         if isinstance(error, JournalError):
             self._broken(error)
+
+
+async def _is_cut(writing: "asyncio.Future[None]") -> bool:
+    """Wait until something is on disk; True if the waiting was cancelled, which the disk knows nothing of."""
+    cancelled = False
+    while not writing.done():
+        try:
+            await asyncio.wait([writing])
+        except asyncio.CancelledError:
+            cancelled = True
+    writing.result()
+    return cancelled

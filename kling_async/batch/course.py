@@ -17,7 +17,7 @@ from kling_async.batch.fetching import Fetching
 from kling_async.batch.inputs import Inputs
 from kling_async.batch.journal import Journal
 from kling_async.batch.limits import Limits
-from kling_async.batch.record import Observer, Record
+from kling_async.batch.record import CHANGED, Observer, Record
 from kling_async.batch.recovery import Recovery
 from kling_async.batch.states import State, Step
 from kling_async.batch.verdict import (
@@ -257,10 +257,10 @@ class Course:
         An input may be endless: one that fits is not looked for without end.
         """
         ceiling = self.limits.ceiling
-        if self._skipped is not None and ceiling is not None:
-            if ceiling <= 0 or self._inputs.taken - self._taken_before >= LOOK_AHEAD:
-                return False
-        return self._inputs.pull(self._wake)
+        if self._skipped is None or ceiling is None:
+            return self._inputs.pull(self._wake)
+        enough = ceiling <= 0 or self._inputs.taken - self._taken_before >= LOOK_AHEAD
+        return not enough and self._inputs.pull(self._wake)
 
     def _planned(self) -> Entry | None:
         """Return the next job from the journal that is not under way."""
@@ -400,7 +400,10 @@ class Course:
             first = self._outage(error)
         else:
             first = False
-        if self.stopped is None and not isinstance(error, InsufficientCreditsError):
+        if error.code == CHANGED:
+            self._flying.discard(record.entry.id)
+            self._rewind()
+        elif self.stopped is None and not isinstance(error, InsufficientCreditsError):
             self._back.append(record)
         else:
             self._flying.discard(record.entry.id)

@@ -12,7 +12,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.keys import identity_of
 from kling_async.batch.states import State, Step
-from kling_async.errors import JournalError, SessionClosedError
+from kling_async.errors import JournalError, SessionClosedError, TaskCancelledError
 from kling_async.gateways.protocol import Accepted
 
 log = logging.getLogger("kling_async")
@@ -21,6 +21,7 @@ FRESH = 10.0
 """An intent older than this, in seconds, is recorded anew before the first byte leaves: the machine may have slept."""
 INSIST = 30.0
 """Seconds for which an id that the disk will not take is offered to it again."""
+CHANGED = "request_changed"
 
 Observer = Callable[[Step, Entry, Entry], None]
 
@@ -91,6 +92,8 @@ class Record:
             raise SessionClosedError("the run ended before this was sent", gateway=self._gateway)
         if self.entry.state is State.IN_DOUBT:
             return  # sent again under its old key, and in doubt until the gateway answers
+        if self.entry.state is State.PLANNED:
+            self._refuse_changed()
         failpoints.reach("intent.before-commit")
         while True:
             begun = time.time()
@@ -100,6 +103,13 @@ class Record:
         failpoints.reach("intent.committed")
         if failpoints.armed("submit.waiting"):
             asyncio.get_running_loop().call_later(0.05, failpoints.reach, "submit.waiting")
+
+    def _refuse_changed(self) -> None:
+        """Send no request that its owner has changed while it waited for its turn."""
+        planned = self.journal.find(self.entry.key)
+        if planned is None or planned.digest != self.entry.digest:
+            words = "its request was changed before it was sent"
+            raise TaskCancelledError(words, gateway=self._gateway, key=self.entry.key, code=CHANGED)
 
     async def accepted(self, accepted: Accepted) -> None:
         """Record the gateway's id; see `kling_async.task.Recorder`.

@@ -10,7 +10,7 @@ from kling_async.batch import writer
 
 sys.path.append(str(Path(__file__).parents[1] / "session"))
 
-from durable import WALL, Disk, DurableLoop
+from batch_virtual import WALL, Disk, DurableLoop
 
 
 @pytest.fixture

@@ -98,6 +98,12 @@ async def made(batch, **how):
     return [outcome async for outcome in batch.run(**how)]
 
 
+async def read(run, outcomes):
+    """Read a run to its end, or to what breaks it, and keep what came before."""
+    async for outcome in run:
+        outcomes.append(outcome)
+
+
 def standing(path, key=None):
     """Return where every job stands, by its key; or one of them."""
     with Reading(path) as journal:
@@ -127,7 +133,9 @@ def check(path, sandbox=None, *, twice=()):
             assert replay(step for step, _, _ in history) == (entry.state, entry.attempt)
             assert min(entry.reserved, entry.spent, entry.doubted) >= 0
             known.add(entry.task_id)
-            known |= {json.loads(detail)["task_id"] for step, _, detail in history if step is Step.RETRIED and detail}
+            known |= {
+                json.loads(detail).get("task_id") for step, _, detail in history if step is Step.RETRIED and detail
+            }
             if entry.state in (State.IN_DOUBT, State.SUBMITTING):
                 doubted.add(entry.asked().prompt)
     if sandbox is None:

@@ -14,6 +14,7 @@ TITLES = {
     "lean": "hand-written, fresh connections, fence",
     "library": "kling_async, session.gather",
     "stream": "kling_async, session.stream",
+    "batch": "kling_async, session.batch (journal on disk)",
     "keepalive": "hand-written, keep-alive, no fence",
 }
 

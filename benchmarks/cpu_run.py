@@ -6,6 +6,8 @@ import json
 import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.plain import PlainLoop
 from kling_async import KlingSession, PollPlan, TextToVideo
@@ -33,6 +35,20 @@ async def stream(url: str, prompts: Sequence[str], concurrency: int, gap: float)
     return made
 
 
+async def batch(url: str, prompts: Sequence[str], concurrency: int, gap: float) -> int:
+    """`session.batch`, with its journal on disk; returns how many videos there are."""
+    made = 0
+    with TemporaryDirectory() as directory:
+        async with (
+            session_of(url, concurrency, gap) as session,
+            session.batch(Path(directory) / "batch.db", max_cost_per_job=1000) as jobs,
+        ):
+            jobs.add([TextToVideo(prompt) for prompt in prompts])
+            async for outcome in jobs.run():
+                made += outcome.ok
+    return made
+
+
 async def lean(url: str, prompts: Sequence[str], concurrency: int, gap: float) -> int:
     """The careful hand-written loop; returns how many videos there are."""
     async with PlainLoop(url, concurrency=concurrency, gap=gap, careful=True) as loop:
@@ -46,7 +62,7 @@ async def keepalive(url: str, prompts: Sequence[str], concurrency: int, gap: flo
 
 
 Way = Callable[[str, Sequence[str], int, float], Awaitable[int]]
-WAYS: dict[str, Way] = {"lean": lean, "library": library, "stream": stream, "keepalive": keepalive}
+WAYS: dict[str, Way] = {"lean": lean, "library": library, "stream": stream, "batch": batch, "keepalive": keepalive}
 
 
 def cpu_seconds() -> float:

@@ -2,7 +2,7 @@
 
 from kling_async.batch.batch import Batch, BatchRun
 from kling_async.batch.entry import Entry
-from kling_async.batch.journal import Reading
+from kling_async.batch.reading import Reading
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Reconciled, Summary
 

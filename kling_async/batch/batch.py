@@ -17,9 +17,10 @@ from kling_async.batch.course import Course
 from kling_async.batch.entry import Entry, retried
 from kling_async.batch.forgetting import forget
 from kling_async.batch.inputs import BatchItems, Inputs
-from kling_async.batch.journal import Journal, Reading
+from kling_async.batch.journal import Journal
 from kling_async.batch.limits import Limits, failure_limit
 from kling_async.batch.outcomes import outcome_of
+from kling_async.batch.reading import Reading
 from kling_async.batch.reconciling import reconciled
 from kling_async.batch.record import Observer
 from kling_async.batch.states import State, Step

@@ -29,6 +29,7 @@ from kling_async.batch.verdict import (
 )
 from kling_async.errors import (
     BudgetExceededError,
+    ConnectionFailedError,
     DownloadError,
     InsufficientCreditsError,
     JournalError,
@@ -49,6 +50,7 @@ UNTAKEN = 64
 PAGE = 256
 LOOK_AHEAD = 1000
 """Jobs of an iterator that are taken in, one after the other too dear, before no cheaper one is looked for."""
+SENT, MADE = State.SUBMITTING, State.ACCEPTED
 REST_FIRST, REST_MOST = 5.0, 300.0
 """Seconds that a run rests when the gateway takes nothing: each time twice as long."""
 STOP_LOOKS = 0.5
@@ -90,6 +92,8 @@ class Course:
         self.broken: JournalError | None = None
         self.failed: Exception | None = None
         self.stop_asked: str | None = None
+        self.resting: tuple[KlingError, float] | None = None
+        self._reached = False
         self._inputs = inputs
         self._patience = patience
         self._deadline = deadline
@@ -183,6 +187,10 @@ class Course:
     def making(self) -> int:
         """Jobs that the gateway has, or may have."""
         return sum(1 for job in self._open if job.task_id is not None or job.status is Status.SUBMITTING)
+
+    def under_way(self) -> list[Entry]:
+        """Return the jobs that are being sent or made."""
+        return [record.entry for record in self._open.values() if record.entry.state in (SENT, MADE)]
 
     @property
     def finishing(self) -> int:
@@ -335,6 +343,7 @@ class Course:
         elif step is Step.POSTPONED:
             self.limits.pending += old.reserved
         if step is Step.ACCEPTED:
+            self._reached = True
             self._awake()
         if self._observer is not None:
             self._observer(step, old, new)
@@ -379,6 +388,7 @@ class Course:
             self.hand(outcome)
 
     def _judge(self, outcome: Outcome) -> None:
+        self._reached = self._reached or outcome.task_id is not None
         if isinstance(outcome, Failure):
             if ends_the_run(outcome.error):
                 self.stop(outcome.error)
@@ -416,6 +426,9 @@ class Course:
     def _outage(self, error: KlingError) -> bool:
         """Rest while the gateway takes nothing, then let one job try; True if patience is at its end."""
         now = asyncio.get_running_loop().time()
+        if isinstance(error, ConnectionFailedError) and not self._reached:
+            self.stop(error)  # nobody was ever there: a wrong address does not get better by waiting
+            return True
         if now < self._rest_until:
             return False  # one of those that left before the run began to rest
         if self._resting_since is None:
@@ -425,12 +438,13 @@ class Course:
             return True
         self._rest = min(2 * self._rest, REST_MOST) or REST_FIRST
         self._rest_until = min(now + self._rest, max(now + 1.0, self._resting_since + self._patience))
+        self.resting = (error, self._rest)
         log.warning("the gateway takes nothing (%s); the run rests for %.0f s", error.message, self._rest)
         return False
 
     def _awake(self) -> None:
         if self._rest:
-            self._rest, self._rest_until, self._resting_since = 0.0, 0.0, None
+            self._rest, self._rest_until, self._resting_since, self.resting = 0.0, 0.0, None, None
             self._wake()
 
     def _not_sent(self, entry: Entry, error: KlingError) -> Failure:

@@ -1,222 +1,36 @@
 """The durable record of a batch: one SQLite file, one owner, one writer. It stores what the steps decide."""
 
 import asyncio
-import json
 import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
 
-from attrs import evolve, fields, frozen
+from attrs import evolve
 
 from kling_async import failpoints
 from kling_async.batch.entry import Entry, retried
 from kling_async.batch.keys import Planned, conflict, said
 from kling_async.batch.owner import Owner
+from kling_async.batch.reading import BUSY_SECONDS, COLUMNS, PAGES_KEPT, SELECT, Reading, entry_of
 from kling_async.batch.schema import migrate
 from kling_async.batch.states import State, Step
 from kling_async.batch.trouble import journal_error, refuse_network
 from kling_async.batch.writer import Writer
 from kling_async.errors import JournalError
 
-COLUMNS = tuple(attribute.name for attribute in fields(Entry))
 _FIXED = ("id", "key", "request", "digest", "row", "name", "input", "estimate")
 _CHANGING = tuple(name for name in COLUMNS if name not in _FIXED)
 _changing = attrgetter(*_CHANGING)
-_SELECT = f"SELECT {', '.join(COLUMNS)} FROM job"  # noqa: S608
 _EVENT = "INSERT INTO event (job, step, at, attempt, detail) VALUES (?, ?, ?, ?, ?)"
 _INSERT = (
     "INSERT INTO job (key, state, attempt, request, digest, row, name, input, estimate)"
     " VALUES (?, 'planned', 1, ?, ?, ?, ?, ?, ?) RETURNING id"
 )
-_STATES = {str(state): state for state in State}
-BUSY_SECONDS = 5.0
-_PAGES_KEPT = -8 * 1024
-
-
-@frozen
-class Facts:
-    """What a journal says of itself.
-
-    Args:
-        uuid: part of every job's identity at the gateway.
-        created: Unix time.
-        gateway, unit, base_url: whom it was made for.
-        source, directory: the file its jobs came from and where its videos go, or None.
-        options: settings that a front keeps in it.
-        stop: "drain" or "now" while somebody wants the run to stop.
-    """
-
-    uuid: str
-    created: float
-    gateway: str
-    unit: str
-    base_url: str
-    source: str | None
-    directory: str | None
-    options: Mapping[str, Any]
-    stop: str | None
-
-
-@frozen
-class Happening:
-    """One event of a journal, with the job as it stands now."""
-
-    seq: int
-    step: Step
-    at: float
-    attempt: int
-    detail: str | None
-    entry: Entry
-
-
-@frozen
-class Counts:
-    """How many jobs stand where, and their money in millionths of the unit."""
-
-    states: Mapping[State, int]
-    reserved: int
-    spent: int
-    doubted: int
-
-    @property
-    def held(self) -> int:
-        """What all jobs take of a budget."""
-        return self.reserved + self.spent + self.doubted
-
-
-class Reading:
-    """Reads a journal, also while another process writes it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        if not path.is_file():
-            raise JournalError(f"there is no journal {path}", code="missing", stage="journal", charged="no")
-        try:
-            self._connection = sqlite3.connect(
-                f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_SECONDS
-            )
-            self._connection.execute(f"PRAGMA cache_size = {_PAGES_KEPT}")
-            marked = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.Error as error:
-            raise journal_error(path, error) from None
-        if not marked:
-            self.close()
-            raise JournalError(f"{path} is not a journal", code="not_a_journal", stage="journal", charged="no")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise journal_error(self.path, error) from None
-
-    def facts(self) -> Facts:
-        """Return what the journal says of itself."""
-        names = "uuid, created, gateway, unit, base_url, source, directory, options, stop"
-        rows = self._rows(f"SELECT {names} FROM batch")  # noqa: S608
-        if not rows:
-            raise JournalError(f"{self.path} holds no batch", code="corrupt", stage="journal", charged="no")
-        uuid_, created, gateway, unit, base_url, source, directory, options, stop = rows[0]
-        return Facts(uuid_, created, gateway, unit, base_url, source, directory, json.loads(options), stop)
-
-    def counts(self) -> Counts:
-        """Return how many jobs stand where, and the money in it."""
-        states = {
-            _STATES[name]: number for name, number in self._rows("SELECT state, count(*) FROM job GROUP BY state")
-        }
-        money = self._rows(
-            "SELECT total(reserved), total(spent), total(doubted) FROM job"
-            " WHERE reserved <> 0 OR spent <> 0 OR doubted <> 0"
-        )[0]
-        return Counts(states, *map(int, money))
-
-    def page(self, states: Iterable[State], after: int = 0, limit: int = 256, most: int | None = None) -> list[Entry]:
-        """Return jobs that stand in one of some states, in their order, beyond the number `after`.
-
-        Args:
-            states: where they stand.
-            after: the last number that was seen.
-            limit: how many at most.
-            most: only those with an estimate of at most this, in millionths.
-        """
-        names = [str(state) for state in states]
-        places = ", ".join("?" * len(names))
-        # One state comes in order from its index; for several, the plus sign has SQLite walk the jobs in their order.
-        column = "state" if len(names) == 1 else "+state"
-        dear = "" if most is None else " AND estimate <= ?"
-        sql = f"{_SELECT} WHERE {column} IN ({places}) AND id > ?{dear} ORDER BY id LIMIT ?"
-        values = [*names, after, *([] if most is None else [most]), limit]
-        return [_entry(row) for row in self._rows(sql, values)]
-
-    def each(self, states: Iterable[State], after: int = 0) -> Iterator[Entry]:
-        """Yield every job that stands in one of some states, a page at a time."""
-        wanted = tuple(states)
-        while page := self.page(wanted, after):
-            yield from page
-            after = page[-1].id
-
-    def stands(self) -> Iterator[tuple[str, State, bytes]]:
-        """Yield the name, the state and the hash of the request of every job."""
-        after = 0
-        while page := self._rows(
-            "SELECT id, key, state, digest FROM job WHERE id > ? ORDER BY id LIMIT 5000", (after,)
-        ):
-            yield from ((key, _STATES[state], digest) for _, key, state, digest in page)
-            after = page[-1][0]
-
-    def find(self, key: str) -> Entry | None:
-        """Return the job of a name."""
-        rows = self._rows(f"{_SELECT} WHERE key = ?", (key,))
-        return _entry(rows[0]) if rows else None
-
-    def happened(self, after: int = 0, limit: int = 500) -> list[Happening]:
-        """Return events beyond a number, in their order; each with its job as it stands now."""
-        names = ", ".join(f"job.{name}" for name in COLUMNS)
-        sql = (
-            f"SELECT event.seq, event.step, event.at, event.attempt, event.detail, {names}"  # noqa: S608
-            " FROM event JOIN job ON job.id = event.job WHERE event.seq > ? ORDER BY event.seq LIMIT ?"
-        )
-        return [
-            Happening(seq, Step(step), at, attempt, detail, _entry(row))
-            for seq, step, at, attempt, detail, *row in self._rows(sql, (after, limit))
-        ]
-
-    def newest(self) -> int:
-        """Return the number of the newest event."""
-        return int(self._rows("SELECT coalesce(max(seq), 0) FROM event")[0][0])
-
-    def steps(self, job: int) -> list[tuple[Step, float, str | None]]:
-        """Return the history of one job: what, when, and what was noted."""
-        rows = self._rows("SELECT step, at, detail FROM event WHERE job = ? ORDER BY seq", (job,))
-        return [(Step(step), at, detail) for step, at, detail in rows]
-
-    def has_file(self, name: str) -> bool:
-        """Tell whether a job's file has this name, as a file system that ignores case would."""
-        return bool(self._rows("SELECT 1 FROM job WHERE lower(file) = lower(?) AND file IS NOT NULL", (name,)))
-
-    def unpriced(self, limit: int = 20) -> list[str]:
-        """Return the names of planned jobs whose price nobody knows."""
-        return [
-            key
-            for (key,) in self._rows(
-                "SELECT key FROM job WHERE state = 'planned' AND estimate IS NULL ORDER BY id LIMIT ?", (limit,)
-            )
-        ]
 
 
 class Journal(Reading):
@@ -307,7 +121,8 @@ def _note(connection: sqlite3.Connection, known: Mapping[str, str | None]) -> No
 def ask_to_stop(path: Path, how: str) -> None:
     """Ask the process that drives a journal to stop: "drain" or "now". Raises `JournalError`."""
     try:
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+        place = f"{path.resolve().as_uri()}?mode=rw"
+        connection = sqlite3.connect(place, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
         try:
             connection.execute("UPDATE batch SET stop = ?", (how,))
         finally:
@@ -335,7 +150,7 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = 1")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")
-        connection.execute(f"PRAGMA cache_size = {_PAGES_KEPT}")
+        connection.execute(f"PRAGMA cache_size = {PAGES_KEPT}")
         migrate(connection, path)
     except BaseException:
         connection.close()
@@ -355,12 +170,6 @@ def _begin(connection: sqlite3.Connection, gateway: str, unit: str, base_url: st
     )
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    values = list(row)
-    values[2] = _STATES[values[2]]
-    return Entry(*values)
-
-
 def _plan(connection: sqlite3.Connection, pairs: Sequence[tuple[Planned, int | None]], now: float) -> tuple[int, int]:
     import hashlib
 
@@ -369,14 +178,14 @@ def _plan(connection: sqlite3.Connection, pairs: Sequence[tuple[Planned, int | N
     for item, estimate in pairs:
         text = said(item.request)
         digest = hashlib.sha256(text.encode()).digest()
-        found = connection.execute(f"{_SELECT} WHERE key = ?", (item.key,)).fetchone()
+        found = connection.execute(f"{SELECT} WHERE key = ?", (item.key,)).fetchone()
         if found is None:
             values = (item.key, text, digest, item.row, item.name, item.input, estimate)
             (number,) = connection.execute(_INSERT, values).fetchone()
             connection.execute(_EVENT, (number, str(Step.PLANNED), now, 1, None))
             new += 1
             continue
-        entry = _entry(found)
+        entry = entry_of(found)
         if entry.digest == digest:
             continue
         if entry.state not in (State.PLANNED, State.REJECTED) or entry.doubted or entry.spent:

@@ -59,8 +59,10 @@ class Owner:
         os.ftruncate(self._file, 512)
 
     def release(self) -> None:
-        """Let another process have the journal."""
-        os.close(self._file)
+        """Let another process have the journal. Doing it twice is doing it once."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
 
 
 def lock_path(path: Path) -> Path:
@@ -86,7 +88,7 @@ def driven_by(path: Path) -> dict[str, Any] | None:
     except OSError:
         return None
     try:
-        return None if _taken(file, tries=1) else told_by(lock)
+        return None if _is_free(file) else told_by(lock)
     finally:
         os.close(file)
 
@@ -117,6 +119,20 @@ def _taken(file: int, tries: int = _TRIES) -> bool:
             continue
         return True
     return False
+
+
+def _is_free(file: int) -> bool:
+    """Tell whether nobody has the lock. Those who only ask are not in each other's way."""
+    try:
+        if sys.platform == "win32":
+            _lock(file)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _lock(file: int) -> None:

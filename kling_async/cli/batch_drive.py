@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 from kling_async.batch.batch import Batch
 from kling_async.batch.course import Course
 from kling_async.batch.entry import Entry
-from kling_async.batch.journal import Reading
+from kling_async.batch.reading import Reading
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Summary
 from kling_async.cli.codes import INTERRUPTED, WORK_LEFT, code_of_batch

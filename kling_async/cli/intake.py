@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import evolve
 
-from kling_async.batch.journal import Reading
 from kling_async.batch.keys import Names, Planned, digest_of
+from kling_async.batch.reading import Reading
 from kling_async.batch.states import State
 from kling_async.cli.order import Bounds
 from kling_async.cli.reading import Job

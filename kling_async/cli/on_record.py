@@ -12,8 +12,8 @@ from attrs import frozen
 
 from kling_async.batch.batch import summary_of
 from kling_async.batch.entry import Entry
-from kling_async.batch.journal import Facts, Reading
 from kling_async.batch.owner import driven_by
+from kling_async.batch.reading import Facts, Reading
 from kling_async.batch.summary import Summary
 from kling_async.cli.store import Store
 from kling_async.cli.words import one_line

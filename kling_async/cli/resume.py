@@ -9,8 +9,8 @@ from attrs import evolve
 
 from kling_async.batch.batch import Batch
 from kling_async.batch.entry import Entry
-from kling_async.batch.journal import Facts, Reading
 from kling_async.batch.owner import refuse_driven
+from kling_async.batch.reading import Facts, Reading
 from kling_async.batch.states import State
 from kling_async.cli.batch_drive import drive_batch
 from kling_async.cli.codes import DONE, IN_DOUBT, USAGE

@@ -98,7 +98,9 @@ def _changed(path: Path) -> float:
     times = [0.0]
     for each in (path, path.with_name(f"{path.name}-wal")):
         try:
-            times.append(each.stat().st_mtime)
+            told = each.stat()
         except OSError:
             continue
+        if told.st_size:  # who only reads leaves an empty log
+            times.append(told.st_mtime)
     return max(times)

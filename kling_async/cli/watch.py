@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kling_async.batch.amounts import amount_of
-from kling_async.batch.journal import Happening
+from kling_async.batch.reading import Happening
 from kling_async.batch.states import State, Step
 from kling_async.cli.codes import INTERRUPTED
 from kling_async.cli.events import VERSION, stamped

@@ -18,7 +18,7 @@ def test_every_way_makes_the_same_requests(python: str, surroundings: dict[str, 
     done = run(python, surroundings, "--json", str(file), "cpu", "--jobs", "20")
     assert (done.returncode, done.stderr) == (0, "")
     figures = json.loads(file.read_text())["cpu"]["ways"]
-    assert set(figures) == {"lean", "library", "stream", "keepalive"}
+    assert set(figures) == {"lean", "library", "stream", "batch", "keepalive"}
     assert {(way["submits_per_job"], way["polls_per_job"]) for way in figures.values()} == {(1, 3)}
     assert figures["lean"]["cpu_ratio"]["median"] == 1
     assert "kling_async, session.gather" in done.stdout

@@ -312,8 +312,16 @@ class Course:
 
     def record(self, entry: Entry) -> Record:
         """Return the record that keeps a job."""
-        name = self.session.gateway.name
-        found = Record(self.journal, entry, batch=self._uuid, gateway=name, changed=self._stepped, broken=self.break_)
+        gateway = self.session.gateway
+        found = Record(
+            self.journal,
+            entry,
+            batch=self._uuid,
+            gateway=gateway.name,
+            remembered=gateway.dedupes_for if gateway.dedupes_by_key else 0.0,
+            changed=self._stepped,
+            broken=self.break_,
+        )
         found.stopped = lambda: self.stopped is not None
         return found
 

@@ -6,13 +6,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+from attrs import evolve
+
 from kling_async import failpoints
 from kling_async.batch import entry as steps
 from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.keys import identity_of
 from kling_async.batch.states import State, Step
-from kling_async.errors import JournalError, SessionClosedError, TaskCancelledError
+from kling_async.errors import JournalError, ProtocolError, SessionClosedError, TaskCancelledError
 from kling_async.gateways.protocol import Accepted
 
 log = logging.getLogger("kling_async")
@@ -34,6 +36,7 @@ class Record:
         entry: the job as it stands.
         batch: the batch's uuid, part of the job's identity.
         gateway: who will have the job.
+        remembered: seconds for which it surely recognises a key; 0 where it does not.
         changed: called with each step, the job before it and after it, once that is durable.
         broken: called when the journal can no longer be written: nothing may be sent then.
     """
@@ -45,6 +48,7 @@ class Record:
         *,
         batch: str,
         gateway: str,
+        remembered: float,
         changed: Observer,
         broken: Callable[[JournalError], None],
     ) -> None:
@@ -54,6 +58,7 @@ class Record:
         self.reserve = 0
         self.stopped: Callable[[], bool] = lambda: False
         self._gateway = gateway
+        self._remembered = remembered
         self._changed = changed
         self._broken = broken
         self._unkept: tuple[Entry, Entry] | None = None
@@ -82,22 +87,28 @@ class Record:
         if self._unkept is None:
             return
         before, after = self._unkept
-        await self.journal.write(before, after, Step.ACCEPTED, after.task_id)
+        cancelled = await _is_cut(self.journal.write(before, after, Step.ACCEPTED, after.task_id))
         self._unkept = None
         self._changed(Step.ACCEPTED, before, after)
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def intent(self) -> None:
         """Record that the job is about to be sent; see `kling_async.task.Recorder`."""
         if self.stopped():
             raise SessionClosedError("the run ended before this was sent", gateway=self._gateway)
+        again = self.entry.state is not State.PLANNED
+        if again:
+            self._check_age()
+        else:
+            self._refuse_changed()
         if self.entry.state is State.IN_DOUBT:
             return  # sent again under its old key, and in doubt until the gateway answers
-        if self.entry.state is State.PLANNED:
-            self._refuse_changed()
         failpoints.reach("intent.before-commit")
         while True:
             begun = time.time()
-            await self.step(steps.intended(self.entry, begun, self.reserve), Step.SUBMITTING)
+            new = steps.intended(self.entry, begun, self.reserve)
+            await self.step(new if again else evolve(new, intent_at=begun), Step.SUBMITTING)
             if abs(time.time() - begun) < FRESH:
                 break
         failpoints.reach("intent.committed")
@@ -110,6 +121,13 @@ class Record:
         if planned is None or planned.digest != self.entry.digest:
             words = "its request was changed before it was sent"
             raise TaskCancelledError(words, gateway=self._gateway, key=self.entry.key, code=CHANGED)
+
+    def _check_age(self) -> None:
+        """Keep back what the gateway may not recognise any more: it would be made, and paid for, twice."""
+        age = time.time() - (self.entry.intent_at or 0.0)
+        if not 0 <= age < self._remembered:
+            words = "the gateway may have forgotten the key under which this was sent before"
+            raise ProtocolError(words, gateway=self._gateway, code="old_key", stage="submit")
 
     async def accepted(self, accepted: Accepted) -> None:
         """Record the gateway's id; see `kling_async.task.Recorder`.

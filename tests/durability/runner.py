@@ -8,9 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 
 from kling_async import KlingError, KlingSession, PollPlan, RetryPolicy, Success, TextToVideo, Timeouts, failpoints
 from kling_async.batch import Step, journal, record
+from kling_async.gateways.apimart import ApiMart
 
 POLL = PollPlan(first=0.02, minimum=0.02, maximum=0.1)
 RETRY = RetryPolicy(initial=0.02, maximum=0.2)
@@ -29,9 +31,15 @@ def parser():
     made.add_argument("--submit-timeout", type=float, default=20.0)
     made.add_argument("--freeze", help="stop (SIGSTOP) at this failpoint, once; 'recorded': right behind the intent")
     made.add_argument("--fresh", type=float, help="the age at which an intent is recorded anew")
-    made.add_argument("--die-in-commit", type=int, help="be killed when so many commits are written and not committed")
+    made.add_argument("--freeze-in-commit", type=int, help="stop (SIGSTOP) in the middle of the commit of this number")
+    made.add_argument("--die-in-commit", type=int, help="be killed in the middle of the commit of this number")
     made.add_argument("--checkpoints", action="store_true", help="copy the log into the journal after each commit")
-    made.add_argument("--child", action="store_true", help="run another program, and fork, while the batch is open")
+    made.add_argument("--children", action="store_true", help="start a program and a fork that end, while it is open")
+    made.add_argument("--orphan", action="store_true", help="fork a child that goes on for a minute, and say its pid")
+    made.add_argument("--misuse", action="store_true", help="fork a child that uses the batch, and say what it met")
+    made.add_argument("--window", action="store_true", help="say how long each answer waits until its id is durable")
+    made.add_argument("--budget", type=float)
+    made.add_argument("--remembered", type=float, help="seconds for which apimart is taken to recognise a key")
     return made
 
 
@@ -48,28 +56,48 @@ def freeze_at(point):
     failpoints.reach = reach_or_freeze
 
 
-class Doomed(sqlite3.Connection):
-    """A connection whose owner is killed between the last statement of a transaction and its end."""
+def measure_windows():
+    """Take the time from an answer to its id on disk, which is right only for one job at a time."""
+    reach, answered = failpoints.reach, []
+
+    def reach_and_measure(name):
+        if name == "submit.answered":
+            answered.append(time.perf_counter())
+        elif name == "accepted.committed":
+            say(window=time.perf_counter() - answered.pop())
+        reach(name)
+
+    failpoints.reach = reach_and_measure
+
+
+class Interrupted(sqlite3.Connection):
+    """A connection that sends its program a signal between the last statement of a transaction and its end."""
 
     left = 0
+    signal = signal.SIGKILL
 
     def execute(self, sql, *values):
         if sql == "COMMIT":
-            Doomed.left -= 1
-            if Doomed.left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            Interrupted.left -= 1
+            if Interrupted.left == 0:
+                os.kill(os.getpid(), Interrupted.signal)
         return super().execute(sql, *values)
 
 
 def prepare(given):
     if given.fresh is not None:
         record.FRESH = given.fresh
+    if given.remembered is not None:
+        ApiMart.dedupes_for = given.remembered
     if given.freeze is not None:
         freeze_at(given.freeze)
-    if given.die_in_commit is not None:
-        Doomed.left = given.die_in_commit
+    if given.window:
+        measure_windows()
+    if number := given.die_in_commit or given.freeze_in_commit:
+        Interrupted.left = number
+        Interrupted.signal = signal.SIGKILL if given.die_in_commit else signal.SIGSTOP
         connect_plainly = sqlite3.connect
-        sqlite3.connect = lambda *about, **more: connect_plainly(*about, factory=Doomed, **more)
+        sqlite3.connect = lambda *about, **more: connect_plainly(*about, factory=Interrupted, **more)
     if given.checkpoints:
         connect = journal._connected
 
@@ -103,12 +131,27 @@ def watch(step, old, new):
         failpoints.reach("recorded")
 
 
+def fork(work):
+    """Do something in a forked child and return its pid."""
+    if pid := os.fork():
+        return pid
+    work()
+    os._exit(0)
+
+
 def have_children():
     """Start another program and a fork, which both come and go while the batch is open."""
     subprocess.run([sys.executable, "-c", "pass"], check=True, close_fds=False)
-    if not (pid := os.fork()):
-        os._exit(0)
-    os.waitpid(pid, 0)
+    os.waitpid(fork(lambda: None), 0)
+
+
+def misuse(batch):
+    """Use the batch in a forked child, in every way that could hang or write."""
+    for use in (lambda: batch.add(TextToVideo("a child's boat")), batch.summary, batch.retry, batch.run):
+        try:
+            use()
+        except KlingError as error:
+            say(misused=type(error).__name__)
 
 
 async def run(given):
@@ -123,10 +166,15 @@ async def run(given):
         timeouts=Timeouts(submit=given.submit_timeout),
     )
     keys = [f"{given.prefix}-{number:03}" for number in range(given.jobs)]
-    async with session, session.batch(given.journal, download_to=given.videos, observer=watch) as batch:
+    made = session.batch(given.journal, download_to=given.videos, observer=watch, budget=given.budget)
+    async with session, made as batch:
         say(opened=os.getpid())
-        if given.child:
+        if given.children:
             have_children()
+        if given.orphan:
+            say(orphan=fork(lambda: time.sleep(60)))
+        if given.misuse:
+            os.waitpid(fork(lambda: misuse(batch)), 0)
         batch.add([(key, TextToVideo(f"{key} sails{given.suffix}", duration=3)) for key in keys])
         say(planned=given.jobs)
         async for outcome in batch.run():

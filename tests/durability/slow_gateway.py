@@ -1,6 +1,7 @@
 """A sandbox in a process of its own, with a network that takes its time and videos of any size.
 
-It prints `listening on URL`. `GET /downloads` tells, by task, which ranges were asked for and how many bytes left.
+It prints `listening on URL`. `GET /downloads` tells, by task, which ranges were asked for and how many bytes left;
+`GET /forget` makes it forget the keys of all submits.
 """
 
 import argparse
@@ -72,9 +73,15 @@ async def serve(given):
     if given.padding:
         kling_async.sandbox.downloads.video = lambda *about: video(*about) + box(b"free", bytes(given.padding))
     sandbox = Sandbox(median=given.median)
+
+    async def forget(_request):
+        sandbox.replays.clear()
+        return web.json_response({})
+
     app = create_app(sandbox)
     app.middlewares.append(watched(given, served))
     app.router.add_get("/downloads", report)
+    app.router.add_get("/forget", forget)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -1,7 +1,13 @@
-"""What a later run makes of what earlier ones left, when nothing is killed on purpose or much is."""
+"""What later runs make of what earlier ones left: the same files for the same money, and nothing on a guess."""
+
+from decimal import Decimal
 
 from attrs import evolve
-from durable import Place, check_end
+from durable import KILLED, Gateway, Place, check_end, check_histories, check_money, ended
+
+from kling_async.batch import State
+
+PRICE = 120
 
 
 def test_videos_left_by_an_earlier_run_are_fetched_once_while_new_jobs_are_made(tmp_path, gateway):
@@ -12,3 +18,75 @@ def test_videos_left_by_an_earlier_run_are_fetched_once_while_new_jobs_are_made(
     jobs = check_end(place, last)
     assert last.reported("succeeded") == set(jobs)
     assert max(len(gateway.downloads(job.entry.task_id)) for job in jobs.values()) == 1
+
+
+def kill_at_events(place, counts, *more):
+    """Kill runs of a batch, each when it has printed so many lines; returns how many were killed."""
+    killed = 0
+    for count in counts:
+        process = place.start(*more)
+        for _ in range(count):
+            process.stdout.readline()
+        process.kill()
+        killed += ended(process).code == KILLED
+    return killed
+
+
+def test_a_batch_killed_three_times_ends_with_the_files_and_the_spend_of_one_left_alone(tmp_path, gateway):
+    alone = Place(tmp_path / "alone", gateway, jobs=60)
+    undisturbed = alone.run()
+    check_end(alone, undisturbed)
+    place = Place(tmp_path / "thrice", gateway, jobs=60)
+    assert kill_at_events(place, [3, 12, 20]) == 3
+    last = place.run()
+    jobs = check_end(place, last)
+    doubtful = {key for key, job in jobs.items() if job.state is State.IN_DOUBT}
+    expected = {name.replace("alone", "thrice") for name in alone.files()} - {f"{key}.mp4" for key in doubtful}
+    assert set(place.files()) == expected
+    assert Decimal(last.summary["spent"]) + PRICE * len(doubtful) == Decimal(undisturbed.summary["spent"])
+    assert Decimal(last.summary["reserved"]) == PRICE * len(doubtful)
+
+
+def test_a_budget_is_never_overshot_by_runs_that_are_killed(tmp_path, gateway):
+    place = Place(tmp_path / "budget", gateway, jobs=60, concurrency=6)
+    budget = 20 * PRICE + 50
+    kill_at_events(place, [4, 8, 8, 8], f"--budget={budget}")
+    last = place.run(f"--budget={budget}")
+    assert (last.code, last.complaints) == (0, "")
+    jobs, calls = place.read(), gateway.submits(place.prefix)
+    check_histories(jobs)
+    check_money(place, jobs, calls)
+    doubtful = [job for job in jobs.values() if job.state is State.IN_DOUBT]
+    paid = [job for job in jobs.values() if job.state is State.DOWNLOADED]
+    assert len(doubtful) + len(paid) == 20
+    assert sum(call["charged"] for call in calls) <= budget
+    assert Decimal(last.summary["spent"]) == PRICE * len(paid)
+    assert Decimal(last.summary["reserved"]) == PRICE * len(doubtful)
+    assert last.summary["stopped"]["code"] == "budget"
+
+
+def test_a_job_in_doubt_is_not_sent_again_when_its_key_grew_old_in_the_queue(tmp_path):
+    with Gateway.start() as gateway:
+        place = Place(tmp_path / "old", gateway, dialect="apimart", suffix=" [sandbox: ends_after 5]")
+        assert place.run(failpoint="accepted.committed").code == KILLED
+        place = evolve(place, jobs=2)
+        assert place.run(failpoint="submit.answered").code == KILLED
+        assert place.states() == {"accepted": 1, "submitting": 1}
+        gateway.asked("/forget")
+        last = evolve(place, concurrency=1).run("--remembered=3")
+        jobs = check_end(place, last)
+        assert jobs["old-001"].state is State.IN_DOUBT
+        assert last.reported("in_doubt") == {"old-001"}
+
+
+def test_what_an_earlier_run_left_in_doubt_stays_so_and_is_not_sent(tmp_path, gateway):
+    place = Place(tmp_path / "doubt", gateway, jobs=8, concurrency=4)
+    assert place.run(failpoint="submit.answered:3").code == KILLED
+    second = place.run()
+    before = check_end(place, second)
+    calls = gateway.submits(place.prefix)
+    third = place.run()
+    assert check_end(place, third).keys() == before.keys()
+    assert third.outcomes == {}
+    assert gateway.submits(place.prefix) == calls
+    assert third.summary["in_doubt"] == len(second.reported("in_doubt")) > 0

@@ -54,6 +54,7 @@ class Journal(Reading):
             self._owner = Owner(path)
         except OSError as error:
             raise journal_error(path, error) from None
+        self.replanned = 0
         self._writer = Writer(path, lambda: _connected(path))
         try:
             _create(path, had_rows=self._owner.had_rows)
@@ -89,6 +90,7 @@ class Journal(Reading):
         found = self._writer.run(lambda connection: _plan(connection, pairs, time.time()))
         if found[0]:
             self._owner.has_rows()
+        self.replanned += found[1]
         failpoints.reach("plan.committed")
         return found
 

@@ -62,6 +62,7 @@ class Record:
         self._changed = changed
         self._broken = broken
         self._unkept: tuple[Entry, Entry] | None = None
+        self._replanned = journal.replanned
 
     async def step(self, new: Entry, step: Step, detail: str | None = None) -> None:
         """Record a step. Raises `JournalError`, after which nothing more is sent."""
@@ -100,7 +101,7 @@ class Record:
         again = self.entry.state is not State.PLANNED
         if again:
             self._check_age()
-        else:
+        elif self.journal.replanned != self._replanned:
             self._refuse_changed()
         if self.entry.state is State.IN_DOUBT:
             return  # sent again under its old key, and in doubt until the gateway answers
@@ -184,7 +185,7 @@ async def _is_cut(writing: "asyncio.Future[None]") -> bool:
     cancelled = False
     while not writing.done():
         try:
-            await asyncio.wait([writing])
+            await asyncio.shield(writing)
         except asyncio.CancelledError:
             cancelled = True
     writing.result()

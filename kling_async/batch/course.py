@@ -109,6 +109,7 @@ class Course:
         self._back: deque[Record] = deque()
         self._page: deque[Entry] = deque()
         self._seen = 0
+        self._as_of = 0
         self._taken_before = inputs.taken
         self._skipped: tuple[int, KlingError, Entry] | None = None
         self._ready: deque[Outcome] = deque()
@@ -272,6 +273,9 @@ class Course:
 
     def _planned(self) -> Entry | None:
         """Return the next job from the journal that is not under way."""
+        if self._as_of != self.journal.replanned:  # a request that was read ahead may have been changed since
+            self._page.clear()
+            self._as_of = self.journal.replanned
         while True:
             if not self._page:
                 most = self.limits.ceiling if self._skipped is not None else None

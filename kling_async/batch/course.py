@@ -358,7 +358,10 @@ class Course:
             self._reached = True
             self._awake()
         if self._observer is not None:
-            self._observer(step, old, new)
+            try:
+                self._observer(step, old, new)
+            except Exception:
+                log.exception("the observer of the batch failed")
 
     def _ended(self, job: TaskFuture) -> None:
         record = self._open.pop(job)
@@ -380,6 +383,7 @@ class Course:
     async def _finish(self, record: Record, job: TaskFuture) -> None:
         """Record the end of a job, judge what it means for the run, and hand it on."""
         outcome = await job.outcome()
+        await record.settled()
         before = record.entry.state
         found = step_of(record.entry, outcome, job.credits, time.time())
         with contextlib.suppress(JournalError):  # the run has been told
@@ -439,8 +443,9 @@ class Course:
         """Rest while the gateway takes nothing, then let one job try; True if patience is at its end."""
         now = asyncio.get_running_loop().time()
         if isinstance(error, ConnectionFailedError) and not self._reached:
+            first = self.stopped is None
             self.stop(error)  # nobody was ever there: a wrong address does not get better by waiting
-            return True
+            return first
         if now < self._rest_until:
             return False  # one of those that left before the run began to rest
         if self._resting_since is None:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from attrs import evolve
 
@@ -62,6 +63,7 @@ class Record:
         self._changed = changed
         self._broken = broken
         self._unkept: tuple[Entry, Entry] | None = None
+        self._returning: asyncio.Future[None] | None = None
         self._replanned = journal.replanned
 
     async def step(self, new: Entry, step: Step, detail: str | None = None) -> None:
@@ -170,14 +172,20 @@ class Record:
             return
         old, self.entry = self.entry, steps.postponed(self.entry)
         with suppress(JournalError):
-            waiting = self.journal.write(old, self.entry, Step.POSTPONED)
-            waiting.add_done_callback(self._taken_back)
-        self._changed(Step.POSTPONED, old, self.entry)
+            self._returning = self.journal.write(old, self.entry, Step.POSTPONED)
+            self._returning.add_done_callback(partial(self._taken_back, old, self.entry))
 
-    def _taken_back(self, done: "asyncio.Future[None]") -> None:
+    def _taken_back(self, old: Entry, new: Entry, done: "asyncio.Future[None]") -> None:
         error = None if done.cancelled() else done.exception()
         if isinstance(error, JournalError):
             self._broken(error)
+        else:
+            self._changed(Step.POSTPONED, old, new)
+
+    async def settled(self) -> None:
+        """Wait until an intent that was taken back is off the record, or the journal is broken."""
+        if self._returning is not None:
+            await asyncio.wait([self._returning])
 
 
 async def _is_cut(writing: "asyncio.Future[None]") -> bool:

@@ -191,7 +191,7 @@ class _Running:
     def _take(self, outcome: Outcome) -> None:
         """Show an outcome that is no step in the journal: one that is late."""
         if isinstance(outcome, Failure):
-            event = late(outcome, self.rows.get(outcome.key, 0), self.order.run)
+            event = late(outcome, self.rows.get(outcome.key, 0), self.order.command("resume"))
             if event is not None:
                 self._happened(event)
 

@@ -95,6 +95,7 @@ def run_file(given: Mapping[str, Any]) -> int:
         items=items,
         source=name if name == "-" else str(Path(name).resolve()),
         sidecar=given["sidecar"],
+        store=given["store"],
         left_out=reading.bad_rows,
         session=session,
     )

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 
 from kling_async.batch.batch import Batch
 from kling_async.batch.keys import Planned
+from kling_async.cli.on_record import command
 from kling_async.cli.setup import Setup
 from kling_async.cli.showing import Look
 from kling_async.session import KlingSession
@@ -50,6 +51,7 @@ class BatchOrder:
         source: the file it came from, or None where the journal knows.
         sidecar: whether each video gets a JSON file beside it.
         left_out: rows of the file that are not valid and left out.
+        store: what `--store` named, or None.
         prepare: changes the batch before it runs; returns what to say about that, or "".
         session: the session, if it is made already; not entered.
     """
@@ -63,6 +65,7 @@ class BatchOrder:
     source: str | None = None
     sidecar: bool = False
     left_out: int = 0
+    store: str | None = None
     prepare: Callable[[Batch], str] | None = None
     session: KlingSession | None = None
 
@@ -70,6 +73,10 @@ class BatchOrder:
     def run(self) -> str:
         """The run's name."""
         return self.path.stem
+
+    def command(self, verb: str) -> str:
+        """Return the command that does something with this run, as a shell takes it."""
+        return command(verb, self.path, self.store)
 
     def options(self) -> str:
         """Return the flags as the journal keeps them; the key is never among them."""

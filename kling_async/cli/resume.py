@@ -89,6 +89,7 @@ def _order(path: Path, facts: Facts, given: Mapping[str, Any]) -> BatchOrder:
         bounds=bounds_again(options, said),
         directory=directory,
         source=facts.source,
+        store=given["store"],
         sidecar=bool(said.get("sidecar", options.get("sidecar"))),
     )
 
@@ -121,14 +122,14 @@ async def _reconciled(order: BatchOrder, *, as_json: bool) -> int:
         Output(events=True).tell("reconciled", run=order.run, found=list(found.found), left=list(found.left))
     if found.found:
         there = count(len(found.found), "job is", "jobs are")
-        talk(f"{there} at {one_line(session.gateway.name)}: kling resume {order.run}")
+        talk(f"{there} at {one_line(session.gateway.name)}: {order.command('resume')}")
     if not left:
         talk("No job is in doubt.")
         return DONE
     talk(f"{count(len(left), 'job is', 'jobs are')} still in doubt; {session.gateway.name} cannot tell:")
     for entry in left[:100]:
         talk(f"  {_doubt(entry, summary.unit)}")
-    talk(f"  Look at your account there. Only `kling retry {order.run} --in-doubt` sends them again.")
+    talk(f"  Look at your account there. Only `{order.command('retry')} --in-doubt` sends them again.")
     return IN_DOUBT
 
 

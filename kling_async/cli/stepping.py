@@ -60,13 +60,13 @@ def named(entry: Entry) -> Named:
     return Named(entry.row if entry.row is not None else entry.id, entry.key)
 
 
-def late(failure: Failure, row: int, run: str) -> Event | None:
+def late(failure: Failure, row: int, resume: str) -> Event | None:
     """Return the event for a job that is still being made when its time is up; None for any other end."""
     if failure.status is not Status.IN_PROGRESS or isinstance(failure.error, DownloadError):
         return None
     error: KlingError = failure.error
     if failure.task_id:
-        there = f"`kling resume {run}`, or `{fetch_command(failure.task_id)}`"
+        there = f"`{resume}`, or `{fetch_command(failure.task_id)}`"
         error = error.evolve(message=error.message.replace("`attach`", there))
     return Event("late", Named(row, failure.key), failure.task_id, charged=failure.charged, error=error)
 

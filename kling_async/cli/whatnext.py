@@ -14,7 +14,6 @@ def closing_lines(
     order: BatchOrder, summary: Summary, code: int, signal: int | None, failures: Path | None
 ) -> Iterator[str]:
     """Yield the lines."""
-    run = order.run
     if signal is not None or code == INTERRUPTED:
         spent = money(summary.spent, summary.unit)
         yield f"Stopped at {summary.done:,} of {summary.total:,}, {spent} spent. Nothing is lost."
@@ -25,12 +24,12 @@ def closing_lines(
     if failures is not None:
         yield f"  failures     {one_line(failures)}   (the same columns as your file, plus error)"
     if summary.in_doubt:
-        yield f"  unknown      kling reconcile {run}   (finds out what became of them where the gateway can tell)"
+        yield f"  unknown      {order.command('reconcile')}   (asks what became of them, where the gateway can tell)"
     if summary.rejected or summary.failed:
-        yield f"  again        kling retry {run}   (a new attempt for what failed)"
+        yield f"  again        {order.command('retry')}   (a new attempt for what failed)"
     if summary.unfinished or (summary.succeeded and order.directory is not None):
         more = " --budget MORE" if code == LIMIT and _is_budget(summary.stopped) else ""
-        yield f"  go on        kling resume {run}{more}"
+        yield f"  go on        {order.command('resume')}{more}"
 
 
 def standing(summary: Summary) -> str:

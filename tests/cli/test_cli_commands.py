@@ -12,7 +12,10 @@ from kling_async.cli import NEEDS, main
 from kling_async.sandbox.server import ThreadedServer
 
 HEAVY = ("aiohttp", "rich", "attrs", "attr", "cattrs", "anyio", "asyncio", "orjson", "uvloop", "yarl", "json")
-COMMANDS = ("run", "plan", "make", "fetch", "gateways", "sandbox", "demo")
+COMMANDS = (
+    *("run", "plan", "resume", "retry", "reconcile", "runs", "status", "watch", "stop", "export", "spend"),
+    *("make", "fetch", "gateways", "sandbox", "demo"),
+)
 
 
 def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import sqlite3
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_a_sidecar_says_what_was_asked_for_and_never_the_signed_url(run_kling: K
 
 def test_a_full_stop_by_another_terminal_drains_and_is_code_7(gateway: ThreadedServer, run_kling: Kling) -> None:
     gateway.sandbox.script(ends_after(1.2))
-    process, events = begun("shots.csv", "-j", "1", count=1)
+    process, _ = begun("shots.csv", "-j", "1", count=1)
     assert run_kling("stop").exit_code == 0
     out, err = process.communicate(timeout=60)
     assert process.returncode == 7
@@ -281,6 +282,24 @@ def test_resume_keeps_the_flags_of_the_first_run_and_never_the_key(run_kling: Kl
     assert KEY.encode() not in kept
 
 
+def test_looking_at_runs_does_not_change_which_is_the_latest(run_kling: Kling, gateway: ThreadedServer) -> None:
+    run_kling("run", rows("a", name="old.csv"), *QUICK)
+    run_kling("run", rows("b", name="new.csv"), *QUICK)
+    for command in (("runs",), ("status", "old"), ("export", "old")):
+        assert run_kling(*command).exit_code == 0
+    assert json.loads(run_kling("status", "--json").stdout)["run"].startswith("new-")
+
+
+def test_the_commands_that_are_named_next_can_be_pasted(run_kling: Kling, gateway: ThreadedServer) -> None:
+    Path("my store").mkdir()
+    done = run_kling("run", rows("a", "b [sandbox: fail]"), "--store", "my store", *QUICK)
+    (again,) = [line for line in done.stderr.splitlines() if line.startswith("  again")]
+    command = shlex.split(again.partition("kling ")[2].partition("   ")[0])
+    assert command[0] == "retry"
+    assert run_kling(*command, "--yes", *QUICK).exit_code == 3
+    assert gateway.ledger.accepted == 3
+
+
 def test_an_unknown_run_is_a_mistake_of_usage(run_kling: Kling) -> None:
     done = run_kling("resume", "nothing-like-it", "--yes")
     assert done.exit_code == 2
@@ -320,12 +339,13 @@ def test_the_example_killed_three_times_ends_with_the_same_files_and_the_same_sp
         whole = child("run", str(EXAMPLE), "-o", "whole", "--fresh", *environment(undisturbed), **variables())
         whole.communicate(timeout=60)
     with ThreadedServer(Sandbox(speed=200, seed=5)) as server:
-        for downloaded in (2, 8, 8):
+        for wanted in (2, 8, 8):
             process = child("run", str(EXAMPLE), "-o", "films", "--json", *environment(server), **variables())
             assert process.stdout is not None
+            seen = 0
             for line in process.stdout:
-                downloaded -= json.loads(line)["event"] == "downloaded"
-                if not downloaded:
+                seen += json.loads(line)["event"] == "downloaded"
+                if seen == wanted:
                     break
             os.kill(process.pid, signal.SIGKILL)
             process.communicate(timeout=60)
@@ -341,7 +361,7 @@ def test_the_example_killed_three_times_ends_with_the_same_files_and_the_same_sp
 
 def environment(server: ThreadedServer) -> tuple[str, ...]:
     """Return the flags for a sandbox on loopback."""
-    store = f"{'whole' if 'whole' in str(server.url) else server.url.rpartition(':')[2]}.db"
+    store = f"{server.url.rpartition(':')[2]}.db"
     return ("--gateway", "kling3api", "--base-url", server.url, "--store", store, *QUICK)
 
 

@@ -238,7 +238,8 @@ class Batch:
             JournalError: while iterating: the journal cannot be written. Nothing is sent without it.
         """
         journal = self._here()
-        if self._course is not None:
+        before = self._course
+        if before is not None and not before.left:
             raise ConfigurationError("this batch has a run under way; read that to its end")
         rules = self._rules
         if rules.budget is not None and (unknown := journal.unpriced()):
@@ -264,6 +265,7 @@ class Batch:
             observer=self._observer,
             only=None if only is None else frozenset(only),
         )
+        course.before = before
         self._course = course
         self._stopped = None
         return BatchRun(course, self.outcomes() if earlier else iter(()), self._over)
@@ -374,7 +376,6 @@ class BatchRun(AsyncIterator[Outcome]):
             raise StopAsyncIteration
         for outcome in self._earlier:
             return outcome
-        self.course.start()
         try:
             return await self.course.next()
         except asyncio.CancelledError:
@@ -403,6 +404,7 @@ class BatchRun(AsyncIterator[Outcome]):
     def __del__(self) -> None:
         # A `break` drops this handle: nobody is left to read, so nothing more is paid for.
         if not self._closed:
+            self.course.left = True
             self.course.stop(SessionClosedError("the loop over the run was left; what is not sent stays planned"))
 
 

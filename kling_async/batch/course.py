@@ -70,6 +70,10 @@ class Course:
         deadline: seconds from now after which nothing new is sent, or None.
         observer: told of every step once it is durable.
         only: the names of the planned jobs that are sent, or None for all.
+
+    Attributes:
+        left: nobody reads it any more.
+        before: an earlier run that was left and has not come to its end.
     """
 
     def __init__(
@@ -92,6 +96,8 @@ class Course:
         self.broken: JournalError | None = None
         self.failed: Exception | None = None
         self.stop_asked: str | None = None
+        self.left = False
+        self.before: Course | None = None
         self.resting: tuple[KlingError, float] | None = None
         self._reached = False
         self._inputs = inputs
@@ -123,6 +129,13 @@ class Course:
 
     # For the reader.
 
+    async def succeed(self) -> None:
+        """Let a run that its reader has left come to its end, and go on with what it has spent."""
+        if self.before is not None:
+            await self.before.close()
+            self.before = None
+            self.limits.held = self.journal.counts().held
+
     def start(self) -> None:
         """Begin."""
         if self._feeder is None:
@@ -132,6 +145,8 @@ class Course:
 
     async def next(self) -> Outcome:
         """Return the next outcome. Raises `StopAsyncIteration` at the end, or what broke the run."""
+        await self.succeed()
+        self.start()
         while not self._ready:
             if self._fed and not self._busy:
                 await self._halt()
@@ -162,6 +177,7 @@ class Course:
 
     async def close(self) -> None:
         """End the run: wait for what is being sent, so that no id is lost, and let go of the rest."""
+        await self.succeed()
         self.stop(BudgetExceededError("the run was ended by its reader", code="closed"))
         await self._halt()
         while sending := [job for job in self._open if job.status is Status.SUBMITTING]:
@@ -171,6 +187,7 @@ class Course:
                 errand.cancel()
         for job in list(self._open):
             self.session.let_go(job)
+        await asyncio.sleep(0)  # their ends become errands
         while self._errands:
             await asyncio.wait(list(self._errands))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 async def reconciled(course: "Course") -> Reconciled:
     """Ask about every job in doubt, one after the other where a request is sent again under its key."""
+    await course.succeed()
     await course.recovery.mark_lost()
     records = [course.record(entry) for entry in course.journal.each([State.IN_DOUBT])]
     await asyncio.gather(*(_asked(course, record) for record in records))

@@ -84,6 +84,7 @@ class Batch:
         self._rules = rules
         self._observer = observer
         self._journal: Journal | None = None
+        self._pid = os.getpid()
         self._inputs: Inputs | None = None
         self._course: Course | None = None
         self._stopped: KlingError | None = None
@@ -164,6 +165,8 @@ class Batch:
     def _here(self) -> Journal:
         if self._journal is None:
             raise ConfigurationError("this batch is not open; use `async with session.batch(…) as batch:`")
+        if os.getpid() != self._pid:
+            raise ConfigurationError("this batch belongs to the parent process; open one after the fork")
         return self._journal
 
     # What is to be made.

@@ -61,6 +61,8 @@ class Journal(Reading):
             self._writer.start()
             self._writer.run(lambda connection: _begin(connection, gateway, unit, base_url))
             super().__init__(path)
+            if self._rows("SELECT 1 FROM job LIMIT 1"):
+                self._owner.has_rows()
         except BaseException as error:
             self._writer_stop()
             self._owner.release()

@@ -7,11 +7,14 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from kling_async.errors import JournalError
 
 SPARE = 64 * 1024
 """Bytes of the lock file that are given up when the disk is full, so that a paid task id still finds room."""
+TOLD = 4096
+"""Bytes of it that say who has the lock."""
 _TRIES = 8
 _PAUSE = 0.05
 
@@ -24,16 +27,16 @@ class Owner:
 
     def __init__(self, path: Path) -> None:
         self.path = lock_path(path)
-        before = told_by(self.path)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self.had_rows = bool(before.get("rows"))
         if not _taken(self._file):
             os.close(self._file)
             raise _refusal(path, told_by(self.path))
+        self.had_rows = bool(told_by(self.path).get("rows"))
+        _held.add(self)
         try:
             self._tell(rows=self.had_rows)
         except OSError:
-            os.close(self._file)
+            self.release()
             raise
 
     def _tell(self, *, rows: bool) -> None:
@@ -56,13 +59,26 @@ class Owner:
 
     def make_room(self) -> None:
         """Give the spare space back to the disk."""
-        os.ftruncate(self._file, 512)
+        os.ftruncate(self._file, TOLD)
 
     def release(self) -> None:
         """Let another process have the journal. Doing it twice is doing it once."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
+
+
+_held: "WeakSet[Owner]" = WeakSet()
+
+
+def _let_go() -> None:
+    """Drop a forked child's share in its parent's locks: they end with the parent, not with its last child."""
+    for owner in list(_held):
+        owner.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def lock_path(path: Path) -> Path:
@@ -74,7 +90,7 @@ def told_by(path: Path) -> dict[str, Any]:
     """Return what a lock file says of its owner, or nothing."""
     try:
         with path.open("rb") as file:
-            found = json.loads(file.readline(4096))
+            found = json.loads(file.readline(TOLD))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

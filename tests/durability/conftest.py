@@ -1,7 +1,7 @@
 """Gateways that the tests of durability share; every test has prompts of its own in the ledger."""
 
 import pytest
-from durable import Gateway
+from durable import Gateway, end_all
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +16,10 @@ def quick_gateway():
     """A gateway that answers at once."""
     with Gateway.start() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def no_run_left_behind():
+    """End what a test that failed has left running."""
+    yield
+    end_all()

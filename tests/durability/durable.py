@@ -22,6 +22,8 @@ ROOT = HERE.parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 KILLED = -9
 PATIENCE = 60
+STARTED = []
+"""Runs that were started and may still go on."""
 
 
 @define(eq=False)
@@ -60,6 +62,13 @@ class Gateway:
     def downloads(self, task_id):
         """Return the requests for one video."""
         return self.asked("/downloads").get(task_id, [])
+
+
+def end_all():
+    """End every run that a test has left behind."""
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 @frozen
@@ -129,7 +138,7 @@ class Place:
         given |= {"jobs": self.jobs, "concurrency": self.concurrency}
         if self.downloads:
             given["videos"] = self.videos
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [
                 *(sys.executable, HERE / "runner.py", url or self.gateway.url, self.journal),
                 *(f"--{name}={value}" for name, value in given.items()),
@@ -140,6 +149,8 @@ class Place:
             text=True,
             env=ENVIRONMENT | ({"KLING_FAILPOINT": failpoint} if failpoint else {}),
         )
+        STARTED.append(process)
+        return process
 
     def run(self, *more, **known):
         """Run the batch until the program ends, by itself or not."""

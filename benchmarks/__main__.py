@@ -7,9 +7,9 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import cpu, imports, memory
+from benchmarks import cpu, imports, journal, memory
 
-ALL = {"cpu": cpu, "memory": memory, "import": imports}
+ALL = {"cpu": cpu, "memory": memory, "import": imports, "journal": journal}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -30,6 +30,16 @@ def test_waiting_jobs_are_weighed(python: str, surroundings: dict[str, str]) -> 
     assert "50 waiting jobs, 1 pairs" in done.stdout
 
 
+def test_the_journal_is_measured(python: str, surroundings: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run(python, surroundings, "--json", str(file), "journal", "--jobs", "60", "--rows", "400")
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads(file.read_text())["journal"]
+    assert set(figures["steps"]) == {"1", "64", "200"}
+    assert figures["open"]["resumed"]["median"] > 0
+    assert "400 jobs on record" in done.stdout
+
+
 def test_imports_are_timed(python: str, surroundings: dict[str, str]) -> None:
     done = run(python, surroundings, "import", "--times", "1")
     assert (done.returncode, done.stderr) == (0, "")

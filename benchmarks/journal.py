@@ -71,6 +71,7 @@ def told(figures: dict[str, Any], pairs: int) -> str:
     whole, opened = figures["batch_over_stream"], figures["open"]
     extra, ratio = Spread(**whole["extra_us_per_job"]).told(0), Spread(**whole["ratio"]).told()
     seconds = [f"{name} {Spread(**opened[name]).told()} s" for name in ("opened", "counted", "resumed")]
+    size = f"{figures['rows']:,} jobs on record, {opened['bytes_per_job']:.0f} bytes each"
     return "\n".join(
         [
             f"journal: three durable steps a job, {figures['jobs']} jobs, {pairs} runs; median (min to max)",
@@ -78,7 +79,6 @@ def told(figures: dict[str, Any], pairs: int) -> str:
             table(rows),
             "",
             f"a whole batch beside a stream, 64 in flight: {extra} us of CPU more per job, {ratio} times",
-            f"{figures['rows']:,} jobs on record, {opened['bytes_per_job']:.0f} bytes each: {', '.join(seconds)}; "
-            f"peak {Spread(**opened['peak_mib']).told(0)} MiB",
+            f"{size}: {', '.join(seconds)}; peak {Spread(**opened['peak_mib']).told(0)} MiB",
         ]
     )

@@ -88,6 +88,7 @@ class Batch:
         self._inputs: Inputs | None = None
         self._course: Course | None = None
         self._stopped: KlingError | None = None
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Batch {self.path} {'open' if self._journal is not None else 'closed'}>"
@@ -159,12 +160,14 @@ class Batch:
             journal.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_journal", None) is not None:
+        if getattr(self, "_journal", None) is not None and self._pid == os.getpid():
             warnings.warn(f"{self!r} was never closed; use `async with`", ResourceWarning, stacklevel=2, source=self)
 
     def _here(self) -> Journal:
         if self._journal is None:
             raise ConfigurationError("this batch is not open; use `async with session.batch(…) as batch:`")
+        if os.getpid() != self._pid:
+            raise ConfigurationError("this batch belongs to the parent process; open one of its own after the fork")
         if os.getpid() != self._pid:
             raise ConfigurationError("this batch belongs to the parent process; open one after the fork")
         return self._journal

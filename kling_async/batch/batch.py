@@ -88,7 +88,6 @@ class Batch:
         self._inputs: Inputs | None = None
         self._course: Course | None = None
         self._stopped: KlingError | None = None
-        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Batch {self.path} {'open' if self._journal is not None else 'closed'}>"
@@ -166,8 +165,6 @@ class Batch:
     def _here(self) -> Journal:
         if self._journal is None:
             raise ConfigurationError("this batch is not open; use `async with session.batch(…) as batch:`")
-        if os.getpid() != self._pid:
-            raise ConfigurationError("this batch belongs to the parent process; open one of its own after the fork")
         if os.getpid() != self._pid:
             raise ConfigurationError("this batch belongs to the parent process; open one after the fork")
         return self._journal

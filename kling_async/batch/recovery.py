@@ -166,7 +166,10 @@ def remembers(gateway: Gateway, entry: Entry, now: float) -> bool:
 
 def can_find(gateway: Gateway, entry: Entry) -> bool:
     """Tell whether the gateway can look a job in doubt up."""
-    exchange = gateway.find("check") if not _forbids(entry) else None
+    try:
+        exchange = gateway.find("check") if not _forbids(entry) else None
+    except Exception:  # noqa: BLE001 - a plug-in's fault must not end the run
+        return False
     if exchange is not None:
         exchange.close()
     return exchange is not None

@@ -36,6 +36,7 @@ class Recovery:
         self._course = course
         self._again: deque[Entry] = deque()
         self._lost: set[int] = set()
+        self._followed = asyncio.Event()
 
     async def begin(self) -> None:
         """Find out what is left, and begin with it. Jobs that were being sent are in doubt from now on."""
@@ -48,7 +49,7 @@ class Recovery:
         for entry in course.journal.each([State.IN_DOUBT]):
             self._resolve(entry, places)
         # Jobs at the gateway take their slots before anything new is sent.
-        await asyncio.sleep(0)
+        await self._followed.wait()
 
     async def mark_lost(self) -> None:
         """Nobody waits any more for the answers of jobs that were being sent."""
@@ -94,12 +95,15 @@ class Recovery:
                     continue
                 followed += 1
                 if followed > FOLLOWED:
+                    self._followed.set()
                     await course.fewer_than(FOLLOWED)
                 self._follow(course.record(entry), min(count, FOLLOWED))
                 if not followed % 200:
                     await asyncio.sleep(0)
         except JournalError as error:
             course.break_(error)
+        finally:
+            self._followed.set()
 
     def _follow(self, record: Record, count: int) -> None:
         """Look at a job at once, spread out so that many are not asked about in one moment."""

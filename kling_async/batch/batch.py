@@ -128,14 +128,21 @@ class Batch:
         session = self._session
         here: dict[str, str | None] = {"stop": None, "base_url": session.base_url}
         if facts.gateway != session.gateway.name:
-            counts = journal.counts().states
-            if set(counts) - {State.PLANNED, State.REJECTED}:
-                words = f"{self.path} is a batch at {facts.gateway}, and this session is at {session.gateway.name}"
-                raise ConfigurationError(words, field="gateway")
+            self._refuse_begun(journal, facts.gateway)
             here |= {"gateway": session.gateway.name, "unit": unit_of(session)}
         if self.directory is not None:
             here["directory"] = str(self.directory.absolute())
         journal.note(**here)
+
+    def _refuse_begun(self, journal: Journal, there: str) -> None:
+        """Refuse a batch of another gateway that has sent something, or was planned with other prices."""
+        counts = journal.counts()
+        begun = bool(counts.held or set(counts.states) - {State.PLANNED, State.REJECTED})
+        prices = ((entry.estimate, self._price(entry.asked())) for entry in journal.each(counts.states))
+        if begun or any(planned != here for planned, here in prices):
+            what = "a batch at" if begun else "planned with the prices of"
+            words = f"{self.path} is {what} {there}, and this session is at {self._session.gateway.name}"
+            raise ConfigurationError(words, field="gateway")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

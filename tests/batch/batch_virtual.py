@@ -4,12 +4,20 @@ import asyncio
 import json
 import selectors
 import sqlite3
+from contextlib import suppress
 
-from virtual import START, VirtualLoop, VirtualSession, _Jumping
+from attrs import evolve
+from virtual import START, MemoryTransport, VirtualLoop, VirtualSession, _Jumping
 
-from kling_async import TextToVideo
+from kling_async import ResponseLostError, TextToVideo
 from kling_async.batch import Reading, State, Step
 from kling_async.batch.states import replay
+from kling_async.batch.trouble import SQLITE_ERRORS, journal_error
+from kling_async.batch.writer import Writer, _resolve
+from kling_async.errors import JournalError
+from kling_async.gateways import Accepted
+from kling_async.gateways.kling3api import Kling3Api
+from kling_async.wire import HttpRequest, HttpResponse
 
 EPOCH = 1_700_000_000.0
 PRICE = 200
@@ -80,6 +88,192 @@ class Disk:
         return self._commit(connection, works)
 
 
+class LoopWriter(Writer):
+    """The journal's writer without a thread: a commit takes some virtual time, and can be lost in the middle."""
+
+    takes = 0.004
+
+    def start(self):
+        try:
+            self._connection = self._connect()
+        except SQLITE_ERRORS as error:
+            raise journal_error(self._path, error) from None
+        self.started = True
+        self._waiting = []
+
+    def close(self):
+        if not self._closed:
+            self._commit()
+        self._closed = True
+        self._connection.close()
+
+    def die(self):
+        """What is not committed is lost."""
+        self._closed = True
+        for _, future in self._waiting:
+            future.cancel()
+        self._waiting = []
+        self._connection.close()
+
+    def run(self, work):
+        self._refuse_closed()
+        self._commit()
+        ((value, error),) = self._done(self._connection, [work])
+        if error is not None:
+            raise error
+        return value
+
+    def send(self, work):
+        self._refuse_closed()
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_later(self.takes, self._commit)
+        self._waiting.append((work, loop.create_future()))
+        return self._waiting[-1][1]
+
+    def _refuse_closed(self):
+        if self._closed:
+            raise JournalError("the journal is closed", code="closed", stage="journal")
+
+    def _commit(self):
+        group, self._waiting = self._waiting, []
+        if group:
+            done = self._done(self._connection, [work for work, _ in group])
+            told = [(future, *found) for (_, future), found in zip(group, done, strict=True)]
+            told[0][0].get_loop().call_soon(_resolve, told)
+
+
+class Keyed(Kling3Api):
+    """A gateway of the same dialect that can look a job up by its identity."""
+
+    name = "keyed"
+
+    def submit(self, request, key):
+        exchange = super().submit(request, key)
+        asked = next(exchange)
+        response = yield evolve(asked, headers={**asked.headers, "Idempotency-Key": key})
+        try:
+            exchange.send(response)
+        except StopIteration as stop:
+            return stop.value
+
+    def find(self, key):
+        return self._find(key)
+
+    def _find(self, key):
+        response = yield HttpRequest("GET", "/find", query={"key": key})
+        task_id = response.json()["task_id"]
+        return Accepted(task_id) if task_id else None
+
+
+class Wire(MemoryTransport):
+    """Carries requests to a sandbox until its program is killed; looks jobs up by key, as the sandbox does not."""
+
+    killed = False
+    blind = False
+
+    async def send(self, request, *, timeout, fence, fresh):
+        if self.killed:
+            raise asyncio.CancelledError
+        if request.path != "/find":
+            return await super().send(request, timeout=timeout, fence=fence, fresh=fresh)
+        self.log.append((asyncio.get_running_loop().time(), "FIND", request.path, dict(request.query)))
+        await asyncio.sleep(self.rtt)
+        if self.blind or self.down:
+            raise ResponseLostError("no answer", code="timeout")
+        key = request.query["key"]
+        found = [each.task_id for each in self.sandbox.ledger.submits if each.idempotency_key == key and each.accepted]
+        return HttpResponse(200, {}, json.dumps({"task_id": found[0] if found else None}).encode())
+
+
+class NightSession(VirtualSession):
+    def __init__(self, sandbox, gateway, *, rtt=0.08, **settings):
+        super().__init__(sandbox, Keyed("k-virtual-secret") if gateway == "keyed" else gateway, rtt=rtt, **settings)
+        self.wire = Wire(self.sandbox, rtt)
+
+
+class Program:
+    """A program with a loop, a session and a batch of its own, which can be killed at any instant.
+
+    Args:
+        path: the journal.
+        sandbox: the gateway, which outlives the program.
+        now: when it starts.
+        gateway, session: how the session is made.
+        batch: how the batch is made.
+    """
+
+    def __init__(self, path, sandbox, now=START, *, gateway="kling3api", session=None, **batch):
+        self.loop = DurableLoop(now)
+        self.session = night(sandbox, gateway, **(session or {}))
+        self.batch = self.session.batch(path, **batch)
+        self.outcomes = []
+        self.reader = None
+        self.loop.set_exception_handler(lambda *_: None)
+
+    def do(self, work):
+        """Let the program do something to its end."""
+        return self.loop.run_until_complete(work)
+
+    def open(self):
+        try:
+            self.do(self.session.__aenter__())
+            self.do(self.batch.__aenter__())
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def read(self):
+        """Read a run in the background."""
+        self.reader = self.loop.create_task(self._read())
+
+    async def _read(self):
+        async for outcome in self.batch.run():
+            self.outcomes.append(outcome)
+
+    @property
+    def is_running(self):
+        return self.reader is not None and not self.reader.done()
+
+    def turn(self, count=1):
+        """Let the loop make so many turns."""
+        for _ in range(count):
+            self.loop.call_soon(self.loop.stop)
+            self.loop.run_forever()
+
+    def wait(self, seconds):
+        """Let time pass."""
+        self.do(asyncio.sleep(seconds))
+
+    def kill(self):
+        """End the program as `kill -9` does: nothing it holds is written, sent or said any more. Returns when."""
+        self.session.wire.killed = True
+        journal, self.batch._journal = self.batch._journal, None
+        self.session._engine = None
+        if journal is not None:
+            journal._writer.die()
+            journal._owner.release()
+            journal._connection.close()
+        for _ in range(5):
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            self.turn(5)
+        self.loop.close()
+        return self.loop.now
+
+    def close(self):
+        """End the program in order. Returns when."""
+        self.do(self.batch.aclose())
+        self.do(self.session.aclose())
+        if self.reader is not None:
+            with suppress(Exception):
+                self.do(self.reader)
+        self.turn(5)
+        self.loop.close()
+        return self.loop.now
+
+
 def clip(number, **fields):
     return TextToVideo(f"clip {number}", **{"duration": 5, **fields})
 
@@ -90,7 +284,7 @@ def clips(count, first=0, **fields):
 
 def night(sandbox=None, gateway="kling3api", **settings):
     """A session with many slots and no limit on requests per time, unless a test says otherwise."""
-    return VirtualSession(sandbox, gateway, **{"concurrency": 64, "rate": None, **settings})
+    return NightSession(sandbox, gateway, **{"concurrency": 64, "rate": None, **settings})
 
 
 async def made(batch, **how):

@@ -11,7 +11,7 @@ from kling_async.batch import writer
 
 sys.path.append(str(Path(__file__).parents[1] / "session"))
 
-from batch_virtual import WALL, Disk, DurableLoop
+from batch_virtual import WALL, Disk, DurableLoop, LoopWriter
 
 
 @pytest.fixture
@@ -50,3 +50,9 @@ def path():
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
         yield Path(directory) / "night.db"
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """Commits that take virtual time, so that a program can be killed in the middle of one."""
+    monkeypatch.setattr("kling_async.batch.journal.Writer", LoopWriter)

@@ -405,6 +405,35 @@ async def test_a_journal_of_another_gateway_is_refused(path):
         assert batch.summary().succeeded == 2
 
 
+async def test_a_batch_that_was_only_planned_may_be_made_at_a_gateway_with_the_same_prices(path):
+    async with night() as session, session.batch(path) as batch:
+        batch.add(clips(2))
+    async with night(gateway="apiin") as session, session.batch(path, budget=1000) as batch:
+        assert [outcome.ok for outcome in await made(batch)] == [True] * 2
+        assert batch.summary().gateway == "apiin"
+    check(path, session.sandbox)
+
+
+async def test_prices_of_another_gateway_are_not_taken_for_its_own(path):
+    async with night() as session, session.batch(path) as batch:
+        batch.add(clips(2))
+    async with night(gateway="apimart") as session:
+        with pytest.raises(ConfigurationError, match="the prices of kling3api"):
+            await session.batch(path, budget=1000).__aenter__()
+    async with night() as session, session.batch(path, budget=1000) as batch:
+        assert len(await made(batch)) == 2
+
+
+async def test_money_in_doubt_at_another_gateway_is_not_forgotten_there(path):
+    async with night() as session, session.batch(path) as batch:
+        batch.add(TextToVideo("[sandbox: drop_after_accept] a"))
+        await made(batch)
+        assert batch.retry(in_doubt=True) == 1
+    async with night(gateway="apiin") as session:
+        with pytest.raises(ConfigurationError, match="a batch at kling3api"):
+            await session.batch(path).__aenter__()
+
+
 async def test_a_closed_batch_says_so(path):
     async with night() as session:
         batch = session.batch(path)

@@ -39,6 +39,8 @@ def parser():
     made.add_argument("--misuse", action="store_true", help="fork a child that uses the batch, and say what it met")
     made.add_argument("--window", action="store_true", help="say how long each answer waits until its id is durable")
     made.add_argument("--budget", type=float)
+    made.add_argument("--keyless", action="store_true", help="pull requests without keys, of three kinds, as they go")
+    made.add_argument("--retry", action="store_true", help="send jobs in doubt again, as a user may who was asked")
     made.add_argument("--remembered", type=float, help="seconds for which apimart is taken to recognise a key")
     return made
 
@@ -175,8 +177,13 @@ async def run(given):
             say(orphan=fork(lambda: time.sleep(60)))
         if given.misuse:
             os.waitpid(fork(lambda: misuse(batch)), 0)
-        batch.add([(key, TextToVideo(f"{key} sails{given.suffix}", duration=3)) for key in keys])
+        if given.keyless:
+            batch.add(TextToVideo(f"{given.prefix}-{number % 3}", duration=3) for number in range(given.jobs))
+        else:
+            batch.add([(key, TextToVideo(f"{key} sails{given.suffix}", duration=3)) for key in keys])
         say(planned=given.jobs)
+        if given.retry:
+            say(retried=batch.retry(in_doubt=True))
         async for outcome in batch.run():
             say(**told(outcome))
         say(summary=batch.summary().to_dict())

@@ -21,7 +21,7 @@ def test_a_process_stopped_behind_its_intent_keeps_its_jobs_and_records_the_inte
     place = Place(tmp_path / "stopped", gateway, jobs=3, concurrency=1)
     process = place.start("--freeze=recorded", "--fresh=0.5")
     wait_until_stopped(process)
-    time.sleep(1.0)
+    time.sleep(0.7)
     second = place.run()
     assert second.lines[-1]["refused"] == "locked"
     assert str(process.pid) in second.lines[-1]["message"]
@@ -39,7 +39,7 @@ def test_a_process_stopped_between_intent_and_post_sends_once_when_it_goes_on(tm
     place = Place(tmp_path / "between", gateway, jobs=10, concurrency=5)
     process = place.start("--freeze=intent.committed")
     wait_until_stopped(process)
-    time.sleep(2.0)
+    time.sleep(0.7)
     assert place.run().lines[-1]["refused"] == "locked"
     go_on(process)
     jobs = check_end(place, ended(process))
@@ -61,7 +61,7 @@ def test_a_process_stopped_at_any_moment_for_longer_than_the_posts_deadline_pays
     place = Place(tmp_path / "any", gateway, jobs=80, concurrency=10)
     process = place.start("--submit-timeout=0.5")
     assert '"opened"' in process.stdout.readline()
-    for _ in range(5):
+    for _ in range(4):
         time.sleep(0.1)
         os.kill(process.pid, signal.SIGSTOP)
         time.sleep(0.8)

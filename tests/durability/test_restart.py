@@ -67,16 +67,57 @@ def test_a_budget_is_never_overshot_by_runs_that_are_killed(tmp_path, gateway):
 
 def test_a_job_in_doubt_is_not_sent_again_when_its_key_grew_old_in_the_queue(tmp_path):
     with Gateway.start() as gateway:
-        place = Place(tmp_path / "old", gateway, dialect="apimart", suffix=" [sandbox: ends_after 5]")
+        place = Place(tmp_path / "old", gateway, dialect="apimart", suffix=" [sandbox: ends_after 4]")
         assert place.run(failpoint="accepted.committed").code == KILLED
         place = evolve(place, jobs=2)
         assert place.run(failpoint="submit.answered").code == KILLED
         assert place.states() == {"accepted": 1, "submitting": 1}
         gateway.asked("/forget")
-        last = evolve(place, concurrency=1).run("--remembered=3")
+        last = evolve(place, concurrency=1).run("--remembered=2")
         jobs = check_end(place, last)
         assert jobs["old-001"].state is State.IN_DOUBT
         assert last.reported("in_doubt") == {"old-001"}
+
+
+def test_jobs_that_the_gateway_has_take_their_slots_before_any_other_is_sent(tmp_path):
+    with Gateway.start() as gateway:
+        place = Place(tmp_path / "slots", gateway, jobs=400, concurrency=300, suffix=" [sandbox: ends_after 4]")
+        place.downloads = False
+        assert place.run(failpoint="accepted.committed:300").code == KILLED
+        flying = place.states()["submitting"]
+        check_end(place, place.run())
+        assert gateway.asked("/_sandbox/ledger")["totals"]["max_running"] <= 300 + flying
+
+
+def test_an_input_without_keys_that_is_pulled_as_it_goes_is_made_once_however_often_it_is_killed(tmp_path, gateway):
+    place = Place(tmp_path / "keyless", gateway, jobs=230, concurrency=40, downloads=False)
+    kill_at_events(place, [20, 40], "--keyless")
+    last = place.run("--keyless")
+    assert (last.code, last.complaints) == (0, "")
+    jobs, calls = place.read(), gateway.submits(place.prefix)
+    check_histories(jobs)
+    assert len(jobs) == 230
+    doubtful = [job for job in jobs.values() if job.state is State.IN_DOUBT]
+    known = {job.entry.task_id for job in jobs.values() if job.state is State.SUCCEEDED}
+    accepted = {call["task_id"] for call in calls if call["accepted"]}
+    assert len(known) + len(doubtful) == 230
+    assert known <= accepted
+    assert len(accepted - known) <= len(doubtful)
+
+
+def test_only_a_user_who_asks_for_it_has_a_job_in_doubt_sent_again_and_both_are_counted(tmp_path, gateway):
+    place = Place(tmp_path / "asked", gateway)
+    assert place.run(failpoint="submit.answered").code == KILLED
+    place.run()
+    assert place.run("--retry", failpoint="submit.answered").code == KILLED
+    place.run()
+    last = place.run("--retry")
+    (job,) = place.read().values()
+    check_histories({job.entry.key: job})
+    assert (job.state, job.entry.attempt) == (State.DOWNLOADED, 3)
+    assert sum(call["charged"] for call in gateway.submits(place.prefix)) == 3 * PRICE
+    assert Decimal(last.summary["spent"]) == PRICE
+    assert Decimal(last.summary["reserved"]) == 2 * PRICE
 
 
 def test_what_an_earlier_run_left_in_doubt_stays_so_and_is_not_sent(tmp_path, gateway):

@@ -35,7 +35,7 @@ async def make(batch: Batch, prompts: list[str]) -> bool:
                 print(f"{key} ({status}): {error.message}", file=sys.stderr)
     summary = batch.summary()
     print(f"{summary.downloaded} of {summary.total} done; {summary.spent} {summary.unit} spent")
-    if summary.stopped is not None:
+    if summary.stopped is not None and summary.planned:
         print(f"{summary.planned} not sent: {summary.stopped.message}", file=sys.stderr)
     for entry in batch.entries(State.IN_DOUBT):  # sent, and nobody can say whether they were accepted
         print(f"look for it in your account: {entry.key}", file=sys.stderr)

@@ -16,6 +16,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.fetching import Fetching
 from kling_async.batch.inputs import Inputs
 from kling_async.batch.journal import Journal
+from kling_async.batch.keys import mark_of
 from kling_async.batch.limits import Limits
 from kling_async.batch.record import CHANGED, Observer, Record
 from kling_async.batch.recovery import Recovery
@@ -27,6 +28,7 @@ from kling_async.batch.verdict import (
     is_outage,
     step_of,
 )
+from kling_async.conversation import secret_of
 from kling_async.errors import (
     BudgetExceededError,
     ConnectionFailedError,
@@ -106,6 +108,7 @@ class Course:
         self._observer = observer
         self._only = only
         self._uuid = journal.facts().uuid
+        self.account = mark_of(self._uuid, session.base_url, secret_of(session.gateway))
         self._fetching = Fetching(session, journal, directory) if directory is not None else None
         self.recovery = Recovery(self)
         self._slots = session.stats.slots or WITHOUT_LIMIT
@@ -339,6 +342,7 @@ class Course:
             entry,
             batch=self._uuid,
             gateway=gateway.name,
+            account=self.account,
             remembered=gateway.dedupes_for if gateway.dedupes_by_key else 0.0,
             changed=self._stepped,
             broken=self.break_,

@@ -87,6 +87,12 @@ def identity_of(batch: str, key: str, digest: bytes, attempt: int) -> str:
     return f"kling-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
 
 
+def mark_of(batch: str, base_url: str, secret: str) -> str:
+    """Return a mark of the account that pays, which does not tell its key; another account knows none of its jobs."""
+    text = json.dumps([batch, base_url, secret])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
 def slug(prompt: str, words: int = 6, longest: int = 48) -> str:
     """Return the first words of a prompt as a part of a file name, or "" where it has no plain letters."""
     plain = unicodedata.normalize("NFKD", re.sub(r"\[[^\]]*\]", " ", prompt[:1000]))

@@ -1,11 +1,10 @@
 """Finding out what became of jobs in doubt, without generating anything anew."""
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 from kling_async.batch.record import Record
-from kling_async.batch.recovery import can_find, looked_up, remembers
+from kling_async.batch.recovery import can_find, looked_up, recognised
 from kling_async.batch.states import State
 from kling_async.batch.summary import Reconciled
 from kling_async.errors import KlingError
@@ -27,7 +26,7 @@ async def reconciled(course: "Course") -> Reconciled:
 
 async def _asked(course: "Course", record: Record) -> None:
     session, entry = course.session, record.entry
-    if remembers(session.gateway, entry, time.time()):
+    if recognised(course, entry):
         request = entry.asked()
         job = session.submit_recorded(request, key=entry.key, record=record, lost=entry.problem())
         course.take(record, job)

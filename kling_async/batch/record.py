@@ -37,6 +37,7 @@ class Record:
         entry: the job as it stands.
         batch: the batch's uuid, part of the job's identity.
         gateway: who will have the job.
+        account: a mark of who pays, kept with each intent; see `mark_of`.
         remembered: seconds for which it surely recognises a key; 0 where it does not.
         changed: called with each step, the job before it and after it, once that is durable.
         broken: called when the journal can no longer be written: nothing may be sent then.
@@ -49,6 +50,7 @@ class Record:
         *,
         batch: str,
         gateway: str,
+        account: str,
         remembered: float,
         changed: Observer,
         broken: Callable[[JournalError], None],
@@ -59,6 +61,7 @@ class Record:
         self.reserve = 0
         self.stopped: Callable[[], bool] = lambda: False
         self._gateway = gateway
+        self._account = account
         self._remembered = remembered
         self._changed = changed
         self._broken = broken
@@ -111,7 +114,7 @@ class Record:
         while True:
             begun = time.time()
             new = steps.intended(self.entry, begun, self.reserve)
-            await self.step(new if again else evolve(new, intent_at=begun), Step.SUBMITTING)
+            await self.step(new if again else evolve(new, intent_at=begun), Step.SUBMITTING, self._account)
             if abs(time.time() - begun) < FRESH:
                 break
         failpoints.reach("intent.committed")

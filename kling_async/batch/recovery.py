@@ -67,7 +67,7 @@ class Recovery:
     def _resolve(self, entry: Entry, places: asyncio.Semaphore) -> None:
         course = self._course
         gateway = course.session.gateway
-        if remembers(gateway, entry, time.time()):
+        if recognised(course, entry):
             self._again.append(entry)
         elif can_find(gateway, entry):
             course.claim(entry)
@@ -159,6 +159,14 @@ async def looked_up(course: "Course", record: Record) -> bool:
     except JournalError:
         return False
     return record.entry.state is State.ACCEPTED
+
+
+def recognised(course: "Course", entry: Entry) -> bool:
+    """Tell whether the gateway surely recognises a job in doubt by its key: the same account sent it, not long ago."""
+    if not remembers(course.session.gateway, entry, time.time()):
+        return False
+    intents = [detail for step, _, detail in course.journal.steps(entry.id) if step is Step.SUBMITTING]
+    return intents[-1:] == [course.account]
 
 
 def remembers(gateway: Gateway, entry: Entry, now: float) -> bool:

@@ -39,6 +39,7 @@ def parser():
     made.add_argument("--misuse", action="store_true", help="fork a child that uses the batch, and say what it met")
     made.add_argument("--window", action="store_true", help="say how long each answer waits until its id is durable")
     made.add_argument("--budget", type=float)
+    made.add_argument("--api-key", default="sk-test")
     made.add_argument("--keyless", action="store_true", help="pull requests without keys, of three kinds, as they go")
     made.add_argument("--retry", action="store_true", help="send jobs in doubt again, as a user may who was asked")
     made.add_argument("--remembered", type=float, help="seconds for which apimart is taken to recognise a key")
@@ -159,7 +160,7 @@ def misuse(batch):
 async def run(given):
     session = KlingSession(
         given.gateway,
-        api_key="sk-test",
+        api_key=given.api_key,
         base_url=given.url,
         concurrency=given.concurrency,
         rate=None,

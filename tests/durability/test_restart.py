@@ -120,6 +120,17 @@ def test_only_a_user_who_asks_for_it_has_a_job_in_doubt_sent_again_and_both_are_
     assert Decimal(last.summary["reserved"]) == 2 * PRICE
 
 
+def test_a_job_in_doubt_is_not_sent_again_under_another_account_which_knows_nothing_of_its_key(tmp_path, gateway):
+    place = Place(tmp_path / "account", gateway, jobs=4, dialect="apimart")
+    assert place.run(failpoint="submit.answered:2").code == KILLED
+    doubtful = place.states()["submitting"]
+    other = place.run("--api-key=sk-other")
+    check_end(place, other)
+    assert len(other.reported("in_doubt")) == doubtful
+    jobs = check_end(place, place.run())
+    assert {job.state for job in jobs.values()} == {State.DOWNLOADED}
+
+
 def test_what_an_earlier_run_left_in_doubt_stays_so_and_is_not_sent(tmp_path, gateway):
     place = Place(tmp_path / "doubt", gateway, jobs=8, concurrency=4)
     assert place.run(failpoint="submit.answered:3").code == KILLED

@@ -1,6 +1,8 @@
 """What SQLite and the disk complain of, as `JournalError`s that say what to do."""
 
+import errno
 import os
+import re
 import sqlite3
 from pathlib import Path
 
@@ -22,22 +24,57 @@ _REASONS = {
 }
 
 
+_ERRNOS = {
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+    errno.EACCES: "read_only",
+    errno.EPERM: "read_only",
+    errno.EROFS: "read_only",
+    errno.EISDIR: "cannot_open",
+    errno.ENOENT: "cannot_open",
+    errno.ENOTDIR: "cannot_open",
+    errno.ELOOP: "cannot_open",
+    errno.ENAMETOOLONG: "cannot_open",
+}
+
+
 def journal_error(path: Path, error: BaseException) -> JournalError:
     """Return what an error of SQLite or of the system means for a journal."""
     if isinstance(error, JournalError):
         return error
-    name = getattr(error, "sqlite_errorname", "") or ""
+    name = _name(error)
     code, words = "broken", f"{type(error).__name__}"
     if name == "SQLITE_READONLY_DBMOVED":
-        code, words = "moved", "it was moved or deleted while in use"
-    elif name.startswith("SQLITE_CONSTRAINT") and "task_id" in str(error):
+        return moved(path)
+    if name.startswith("SQLITE_CONSTRAINT") and "task_id" in str(error):
         code, words = "duplicate_task_id", "another job has this task id already"
     elif isinstance(error, OSError):
-        code, words = "io", os.strerror(error.errno) if error.errno else type(error).__name__
+        code = _ERRNOS.get(error.errno or 0, "io")
+        words = os.strerror(error.errno) if error.errno else type(error).__name__
     else:
-        kind = "_".join(name.split("_")[:2])
-        code, words = _REASONS.get(kind, (code, name or f"{type(error).__name__}: {error}"[:200]))
+        code, words = _REASONS.get(_kind(name), (code, name or f"{type(error).__name__}: {error}"[:200]))
     return JournalError(f"the journal {path}: {words}", code=code, stage="journal")
+
+
+def moved(path: Path) -> JournalError:
+    """Return the error for a journal whose file is not where it was opened."""
+    words = f"the journal {path} was moved or deleted while in use (with its log, {path.name}-wal)"
+    return JournalError(words, code="moved", stage="journal")
+
+
+def concerns_file(error: BaseException) -> bool:
+    """Tell whether an error is the file's or the disk's, and not that of one change."""
+    if isinstance(error, JournalError):
+        return error.code == "moved"
+    return isinstance(error, OSError) or _kind(_name(error)) in _REASONS
+
+
+def _name(error: BaseException) -> str:
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
+def _kind(name: str) -> str:
+    return "_".join(name.split("_")[:2])
 
 
 def refuse_network(path: Path) -> None:
@@ -52,15 +89,15 @@ def file_system_of(path: Path, mounts: str = "/proc/mounts") -> str:
     """Return the kind of file system that a path is on, or "" where the system does not tell."""
     try:
         table = Path(mounts).read_text("utf-8", "replace")
-        place = str(path.parent.resolve())
     except OSError:
         return ""
+    place = str(Path(os.path.realpath(path)).parent)
     best, kind = "", ""
     for line in table.splitlines():
         parts = line.split()
         if len(parts) < 3:
             continue
-        point = parts[1].replace("\\040", " ")
+        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), parts[1])
         inside = place == point or place.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, parts[2]

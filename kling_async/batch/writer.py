@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import queue
 import sqlite3
 import threading
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kling_async import failpoints
-from kling_async.batch.trouble import journal_error
-from kling_async.errors import JournalError
+from kling_async.batch.trouble import concerns_file, journal_error, moved
+from kling_async.errors import JournalError, KlingError
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Writer:
     """Runs changes on one connection, in order, many to a transaction.
 
     A change that fails fails alone: its group is undone and done again one by one. A journal that cannot be written
-    at all fails every change, and says why.
+    at all fails the whole group at once, and says why.
 
     Args:
         path: the journal, for messages.
@@ -34,12 +35,14 @@ class Writer:
 
     def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
         self._path = path
+        self._real = os.path.realpath(path)
         self._connect = connect
         self._queue: queue.SimpleQueue[tuple[Work, Reply] | None] = queue.SimpleQueue()
         self._opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="kling-journal", daemon=True)
         self._gate = threading.Lock()
         self._closed = False
+        self._place: list[tuple[int, int]] = []
         self.started = False
 
     def start(self) -> None:
@@ -119,18 +122,34 @@ class Writer:
                 last = True
             else:
                 group.append(item)
-        if group:
-            _answer(group, self._done(connection, [work for work, _ in group]))
+        try:
+            results = self._done(connection, [work for work, _ in group]) if group else []
+        except BaseException as error:
+            _answer(group, [(None, journal_error(self._path, error)) for _ in group])
+            raise
+        _answer(group, results)
         return not last
 
     def _done(self, connection: sqlite3.Connection, works: Sequence[Work]) -> list[tuple[Any, BaseException | None]]:
         try:
-            return [(value, None) for value in _transaction(connection, works)]
+            done = _transaction(connection, [*works, self._check_place])
+            return [(value, None) for value in done[:-1]]
         except BaseException as error:  # noqa: BLE001 - it goes to whoever waits for it
+            if concerns_file(error):
+                return [(None, journal_error(self._path, error).evolve()) for _ in works]
             if len(works) > 1:
                 return [self._done(connection, [work])[0] for work in works]
-            foreign = isinstance(error, (sqlite3.Error, OSError))
-            return [(None, journal_error(self._path, error) if foreign else error)]
+            return [(None, error if isinstance(error, KlingError) else journal_error(self._path, error))]
+
+    def _check_place(self, _: sqlite3.Connection) -> None:
+        """See that the files of the journal are still those which were opened: SQLite writes on in deleted ones."""
+        try:
+            place = [(found.st_dev, found.st_ino) for found in map(os.stat, (self._real, f"{self._real}-wal"))]
+        except FileNotFoundError:
+            place = []
+        self._place = self._place or place
+        if not place or place != self._place:
+            raise moved(self._path)
 
 
 def _transaction(connection: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:

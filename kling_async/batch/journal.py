@@ -23,6 +23,8 @@ from kling_async.batch.trouble import journal_error, refuse_network
 from kling_async.batch.writer import Writer
 from kling_async.errors import JournalError
 
+CHECKED = 16 * 1024 * 1024
+"""A larger journal is not looked through when it is opened: its damage is found where it is read."""
 _FIXED = ("id", "key", "request", "digest", "row", "name", "input", "estimate")
 _CHANGING = tuple(name for name in COLUMNS if name not in _FIXED)
 _changing = attrgetter(*_CHANGING)
@@ -50,6 +52,7 @@ class Journal(Reading):
             words = f"there is no directory {path.parent} for the journal"
             raise JournalError(words, code="missing_directory", stage="journal", charged="no")
         refuse_network(path)
+        _refuse_read_only(path)
         try:
             self._owner = Owner(path)
         except OSError as error:
@@ -135,11 +138,19 @@ def ask_to_stop(path: Path, how: str) -> None:
         raise journal_error(path, error) from None
 
 
+def _refuse_read_only(path: Path) -> None:
+    """See that SQLite can make its log beside the journal, which it complains of in words that do not help."""
+    directory = Path(os.path.realpath(path)).parent
+    if not os.access(directory, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        words = f"the journal {path} cannot be kept: its directory cannot be written"
+        raise JournalError(words, code="read_only", stage="journal", charged="no")
+
+
 def _create(path: Path, *, had_rows: bool) -> None:
     """Make the file, for its owner only; an empty one that held a batch before is a loss, not a new journal."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        empty = os.fstat(file).st_size == 0
+        empty = os.fstat(file).st_size <= 1  # SQLite takes one byte for none
     finally:
         os.close(file)
     if empty and had_rows:
@@ -148,18 +159,30 @@ def _create(path: Path, *, had_rows: bool) -> None:
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+    # An absolute path: SQLite takes some relative ones (`file:x`, `:memory:`) for something else.
+    connection = sqlite3.connect(path.absolute(), isolation_level=None, timeout=BUSY_SECONDS)
     try:
-        _use_log(connection, path)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = 1")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")
         connection.execute(f"PRAGMA cache_size = {PAGES_KEPT}")
+        _check(connection, path)
         migrate(connection, path)
+        _use_log(connection, path)  # only now: it changes the file, which may be another program's
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Look for damage, where that does not take long."""
+    if path.stat().st_size > CHECKED:
+        return
+    found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        words = f"the journal {path} is damaged ({found[:200]}); restore a copy, nothing was changed"
+        raise JournalError(words, code="corrupt", stage="journal", charged="no")
 
 
 def _use_log(connection: sqlite3.Connection, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The journal's tables, and how older ones become today's. Every change is one transaction: all of it, or nothing."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -128,9 +129,9 @@ def version_of(connection: sqlite3.Connection, path: Path, newest: int = len(MIG
 
 def _back_up(connection: sqlite3.Connection, path: Path) -> None:
     path.unlink(missing_ok=True)
-    copy = sqlite3.connect(path)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    copy = sqlite3.connect(path.absolute())
     try:
-        path.chmod(0o600)
         connection.backup(copy)
     finally:
         copy.close()

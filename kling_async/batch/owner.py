@@ -1,5 +1,7 @@
 """One owner at a time: a lock beside the journal that names who has it, and holds some disk space back."""
 
+import contextlib
+import errno
 import json
 import os
 import socket
@@ -11,8 +13,11 @@ from weakref import WeakSet
 
 from kling_async.errors import JournalError
 
-SPARE = 64 * 1024
-"""Bytes of the lock file that are given up when the disk is full, so that a paid task id still finds room."""
+SPARE = 4 * 1024 * 1024
+"""Bytes of the lock file that are given up when the disk is full, so that paid task ids still find room.
+
+An id takes some 33 KiB of SQLite's log, if it is committed alone; 64 requests may be under way at once.
+"""
 TOLD = 4096
 """Bytes of it that say who has the lock."""
 _TRIES = 8
@@ -34,6 +39,7 @@ class Owner:
         self.had_rows = bool(told_by(self.path).get("rows"))
         _held.add(self)
         try:
+            self._keep_spare()
             self._tell(rows=self.had_rows)
         except OSError:
             self.release()
@@ -48,14 +54,19 @@ class Owner:
             "rows": rows,
         }
         line = json.dumps(known).encode() + b"\n"
-        os.pwrite(self._file, line.ljust(SPARE, b" "), 0)
-        os.ftruncate(self._file, SPARE)
+        os.pwrite(self._file, line.ljust(TOLD, b" "), 0)
+
+    def _keep_spare(self) -> None:
+        missing = SPARE - os.fstat(self._file).st_size
+        if missing > 0 and os.pwrite(self._file, b" " * missing, SPARE - missing) < missing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def has_rows(self) -> None:
         """Note that the journal holds something, so that an empty file is later known to be a loss."""
         if not self.had_rows:
-            self.had_rows = True
-            self._tell(rows=True)
+            with contextlib.suppress(OSError):  # what was added is durable all the same
+                self._tell(rows=True)
+                self.had_rows = True
 
     def make_room(self) -> None:
         """Give the spare space back to the disk."""
@@ -63,6 +74,13 @@ class Owner:
 
     def release(self) -> None:
         """Let another process have the journal. Doing it twice is doing it once."""
+        if self._file >= 0:
+            with contextlib.suppress(OSError):
+                self.make_room()
+            self.drop()
+
+    def drop(self) -> None:
+        """Close the file, and leave it as it is."""
         file, self._file = self._file, -1
         if file >= 0:
             os.close(file)
@@ -74,7 +92,7 @@ _held: "WeakSet[Owner]" = WeakSet()
 def _let_go() -> None:
     """Drop a forked child's share in its parent's locks: they end with the parent, not with its last child."""
     for owner in list(_held):
-        owner.release()
+        owner.drop()
 
 
 if hasattr(os, "register_at_fork"):
@@ -82,8 +100,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def lock_path(path: Path) -> Path:
-    """Return the lock file of a journal."""
-    return path.with_name(f"{path.name}.lock")
+    """Return the lock file of a journal: one, by whatever link it is reached."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(f"{real.name}.lock")
 
 
 def told_by(path: Path) -> dict[str, Any]:

@@ -363,6 +363,18 @@ def _missing(target: Path) -> bool:
     return not os.path.lexists(target)
 
 
+def is_taken(target: Path) -> bool:
+    """Tell whether a file stands at a path, or another program is about to put one there."""
+    if not _missing(target):
+        return True
+    try:
+        with target.with_name(f"{target.name}.part").open("r+b") as part:
+            _lock(part)
+    except OSError as error:
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    return False
+
+
 def _opened(part: Path, *, keep: bool = False) -> BinaryIO:
     """Open a new `.part` and lock it, or with `keep` the one that is there.
 

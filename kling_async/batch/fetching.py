@@ -14,7 +14,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.record import Record
 from kling_async.batch.states import Step
-from kling_async.download import Kept, digest_of_file, file_name
+from kling_async.download import Kept, digest_of_file, file_name, is_taken
 from kling_async.errors import DownloadError, KlingError
 from kling_async.results import Video
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 4
 """Transfers at once."""
+NAMES_TRIED = 5
+"""Names that are tried for one file while other programs take them."""
 
 
 class Fetching:
@@ -44,10 +46,16 @@ class Fetching:
     async def fetch(self, record: Record, video: Video) -> Path:
         """Bring one video to disk. Raises `DownloadError`, after which a later run goes on, or `JournalError`."""
         async with self._places:
-            try:
-                return await self._fetched(record, video)
-            except DownloadError as error:
-                failure = error.evolve(key=record.entry.key, task_id=record.entry.task_id)
+            for _ in range(NAMES_TRIED):
+                try:
+                    return await self._fetched(record, video)
+                except DownloadError as error:
+                    failure = error.evolve(key=record.entry.key, task_id=record.entry.task_id)
+                if failure.code != "disk" or record.entry.file is None:
+                    break
+                if not is_taken(self._directory / record.entry.file):
+                    break
+                await self._name(record)
         await record.step(steps.unfetched(record.entry, failure), Step.UNFETCHED)
         raise failure
 
@@ -66,6 +74,10 @@ class Fetching:
             target = self._directory / known
             if not target.exists() or await self._is_there(record.entry, target):
                 return target
+        return await self._name(record)
+
+    async def _name(self, record: Record) -> Path:
+        """Give the job's file a name that is free."""
         name = self._free(record.entry)
         self._taken.add(name.casefold())
         await record.step(steps.fetching(record.entry, file=name, part=None, sha256=None, size=None), Step.FETCHING)

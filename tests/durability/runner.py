@@ -29,7 +29,7 @@ def parser():
     made.add_argument("--jobs", type=int, default=1)
     made.add_argument("--concurrency", type=int, default=20)
     made.add_argument("--submit-timeout", type=float, default=20.0)
-    made.add_argument("--freeze", help="stop (SIGSTOP) at this failpoint, once; 'recorded': right behind the intent")
+    made.add_argument("--freeze", help="stop (SIGSTOP) once, at a failpoint, or at 'handed' or 'recorded'")
     made.add_argument("--fresh", type=float, help="the age at which an intent is recorded anew")
     made.add_argument("--freeze-in-commit", type=int, help="stop (SIGSTOP) in the middle of the commit of this number")
     made.add_argument("--die-in-commit", type=int, help="be killed in the middle of the commit of this number")
@@ -57,6 +57,15 @@ def freeze_at(point):
         reach(name)
 
     failpoints.reach = reach_or_freeze
+
+
+class Session(KlingSession):
+    """A session with one more failpoint: a job was handed in, and waits for its turn."""
+
+    def submit_recorded(self, *about, **more):
+        job = super().submit_recorded(*about, **more)
+        failpoints.reach("handed")
+        return job
 
 
 def measure_windows():
@@ -130,6 +139,7 @@ def told(outcome):
 
 
 def watch(step, old, new):
+    """One more failpoint: an intent is on disk, and its age is looked at next."""
     if step is Step.SUBMITTING:
         failpoints.reach("recorded")
 
@@ -158,7 +168,7 @@ def misuse(batch):
 
 
 async def run(given):
-    session = KlingSession(
+    session = Session(
         given.gateway,
         api_key=given.api_key,
         base_url=given.url,

@@ -4,13 +4,13 @@ import os
 import signal
 import time
 
-from durable import Place, check_end, ended
+from durable import KILLED, Gateway, Place, check_end, ended
 
 from kling_async.batch import State
 
 
 def wait_until_stopped(process):
-    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
 
 def go_on(process):
@@ -69,3 +69,19 @@ def test_a_process_stopped_at_any_moment_for_longer_than_the_posts_deadline_pays
     last = ended(process)
     jobs = check_end(place, last)
     assert last.reported("in_doubt") == {key for key, job in jobs.items() if job.state is State.IN_DOUBT}
+
+
+def test_a_job_in_doubt_is_not_sent_again_when_its_key_grew_old_before_its_first_byte(tmp_path):
+    with Gateway.start() as gateway:
+        place = Place(tmp_path / "old", gateway, dialect="apimart")
+        assert place.run(failpoint="submit.answered").code == KILLED
+        gateway.asked("/forget")
+        process = place.start("--freeze=handed", "--remembered=4")
+        wait_until_stopped(process)
+        assert place.states() == {"in_doubt": 1}
+        time.sleep(4.0)
+        go_on(process)
+        last = ended(process)
+        check_end(place, last)
+        assert last.reported("in_doubt") == {"old-000"}
+        assert len(gateway.submits(place.prefix)) == 1

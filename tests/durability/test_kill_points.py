@@ -164,6 +164,18 @@ def test_a_download_killed_half_way_is_taken_up_where_it_stopped(tmp_path, large
     assert first["bytes"] + second["bytes"] <= 1.5 * job.entry.size
 
 
+def test_a_large_download_killed_again_and_again_is_asked_for_piece_by_piece(tmp_path, large):
+    place = Place(tmp_path / "again", large)
+    for _ in range(3):
+        assert place.run(failpoint="download.half:28").code == KILLED
+    (job,) = check_end(place, place.run(), padding()).values()
+    asked = large.downloads(job.entry.task_id)
+    starts = [int((each["range"] or "bytes=0-")[6:-1]) for each in asked]
+    assert starts == sorted(set(starts))
+    assert len(starts) == 4
+    assert sum(each["bytes"] for each in asked) <= 1.5 * job.entry.size
+
+
 @pytest.fixture(scope="module")
 def bare():
     """A gateway that tells neither the length of a video nor a name of its version."""

@@ -35,12 +35,19 @@ def gateways():
 
 
 def killed_after(place, seconds, *more):
-    """Run a batch and kill it so long after it was opened; tells whether that came before its end."""
+    """Run a batch and kill it so long after it was opened; returns how that ended."""
     process = place.start(*more)
     assert '"opened"' in process.stdout.readline()
     time.sleep(seconds)
     process.kill()
-    return ended(process).code == KILLED
+    return ended(process)
+
+
+def check_told(run, jobs):
+    """Whatever a run has told of a job was durable before."""
+    for key, told in run.outcomes.items():
+        expected = State.IN_DOUBT if told["status"] == "in_doubt" else State.DOWNLOADED
+        assert (jobs[key].state, jobs[key].entry.task_id) == (expected, told["task_id"])
 
 
 def live_through(seed, root, gateway):
@@ -52,7 +59,8 @@ def live_through(seed, root, gateway):
     more = ["--checkpoints"] if seed % 3 == 0 else []
     kills, doubtful = 0, set()
     for _ in range(random.choice((1, 1, 3, 6))):
-        if not killed_after(place, LONGEST * random.random(), *more):
+        run = killed_after(place, LONGEST * random.random(), *more)
+        if run.code != KILLED:
             break
         kills += 1
         jobs, calls = place.read(), gateway.submits(place.prefix)
@@ -61,6 +69,7 @@ def live_through(seed, root, gateway):
         assert len(flying) <= place.concurrency
         assert before <= doubtful
         assert len(unknown_to(jobs, calls)) <= len(flying | before)
+        check_told(run, jobs)
         check_histories(jobs)
         check_money(place, jobs, calls)
         doubtful |= flying

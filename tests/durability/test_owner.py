@@ -54,6 +54,17 @@ def test_the_lock_is_free_at_once_when_its_owner_is_killed(place):
     check_end(place, place.run())
 
 
+def test_who_reads_a_journal_sees_on_through_a_kill_and_the_next_run(place):
+    process, _ = started(place)
+    with Reading(place.journal) as reading:
+        before = reading.newest()
+        process.kill()
+        assert ended(process).code == KILLED
+        check_end(place, place.run())
+        assert reading.counts().states.keys() <= {State.DOWNLOADED, State.IN_DOUBT}
+        assert reading.happened(before)
+
+
 def test_children_that_come_and_go_do_not_take_the_lock_along(long):
     process, _ = started(long, "--children")
     assert long.run().lines[-1]["refused"] == "locked"

@@ -20,6 +20,18 @@ def test_videos_left_by_an_earlier_run_are_fetched_once_while_new_jobs_are_made(
     assert max(len(gateway.downloads(job.entry.task_id)) for job in jobs.values()) == 1
 
 
+def test_two_batches_may_fill_one_directory_with_videos_of_the_same_names(tmp_path, gateway):
+    (tmp_path / "other").mkdir()
+    one = Place(tmp_path / "same", gateway, jobs=40)
+    other = Place(tmp_path / "other" / "same", gateway, jobs=40)
+    runs = [one.start(), other.start(f"--videos={one.videos}")]
+    assert [ended(run).code for run in runs] == [0, 0]
+    entries = [job.entry for place in (one, other) for job in place.read().values()]
+    assert {entry.state for entry in entries} == {State.DOWNLOADED}
+    assert one.files() == {entry.file: entry.sha256 for entry in entries}
+    assert len(one.files()) == 80
+
+
 def kill_at_events(place, counts, *more):
     """Kill runs of a batch, each when it has printed so many lines; returns how many were killed."""
     killed = 0
@@ -63,20 +75,6 @@ def test_a_budget_is_never_overshot_by_runs_that_are_killed(tmp_path, gateway):
     assert Decimal(last.summary["spent"]) == PRICE * len(paid)
     assert Decimal(last.summary["reserved"]) == PRICE * len(doubtful)
     assert last.summary["stopped"]["code"] == "budget"
-
-
-def test_a_job_in_doubt_is_not_sent_again_when_its_key_grew_old_in_the_queue(tmp_path):
-    with Gateway.start() as gateway:
-        place = Place(tmp_path / "old", gateway, dialect="apimart", suffix=" [sandbox: ends_after 4]")
-        assert place.run(failpoint="accepted.committed").code == KILLED
-        place = evolve(place, jobs=2)
-        assert place.run(failpoint="submit.answered").code == KILLED
-        assert place.states() == {"accepted": 1, "submitting": 1}
-        gateway.asked("/forget")
-        last = evolve(place, concurrency=1).run("--remembered=2")
-        jobs = check_end(place, last)
-        assert jobs["old-001"].state is State.IN_DOUBT
-        assert last.reported("in_doubt") == {"old-001"}
 
 
 def test_jobs_that_the_gateway_has_take_their_slots_before_any_other_is_sent(tmp_path):

@@ -29,6 +29,7 @@ from kling_async.errors import ConfigurationError, DownloadError, KlingError, Se
 from kling_async.requests import KINDS, Request
 from kling_async.results import Outcome
 from kling_async.settings import positive_seconds
+from kling_async.task import is_running_here
 
 if TYPE_CHECKING:
     from kling_async.session import KlingSession
@@ -379,6 +380,7 @@ class BatchRun(AsyncIterator[Outcome]):
         self._earlier = earlier
         self._over = over
         self._closed = False
+        self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
         return self
@@ -415,9 +417,15 @@ class BatchRun(AsyncIterator[Outcome]):
 
     def __del__(self) -> None:
         # A `break` drops this handle: nobody is left to read, so nothing more is paid for.
-        if not self._closed:
-            self.course.left = True
-            self.course.stop(SessionClosedError("the loop over the run was left; what is not sent stays planned"))
+        if self._closed:
+            return
+        self.course.left = True
+        reason = SessionClosedError("the loop over the run was left; what is not sent stays planned")
+        if is_running_here(self._loop):
+            self.course.stop(reason)
+        else:  # the garbage collector may come by in any thread, and after the event loop has been closed
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.course.stop, reason)
 
 
 async def _uncut(work: Any) -> None:

@@ -237,14 +237,15 @@ class Batch:
         """Return an async iterator of outcomes as they complete: follow what an earlier run left, then send the rest.
 
         Jobs that could not be sent, because of a limit of yours or of the account (402, 401, 403, a quota), stay
-        planned for another run. The first of them is yielded as a `Failure` with the status `queued`; the reason is
-        also `summary().stopped`. A job whose download failed is a `Failure` with a `DownloadError` and the status
+        planned for another run, and `summary().stopped` is the reason. Where the reason is about the jobs themselves
+        (the budget, their price, what the account can pay or may do), the first of them is yielded as a `Failure`
+        with the status `queued`. A job whose download failed is a `Failure` with a `DownloadError` and the status
         `succeeded`; the next run takes its download up. Leaving the loop early sends nothing new.
 
         Args:
             earlier: yield the outcomes of earlier runs first (default False).
-            only: send only planned jobs of these keys; what the gateway has is followed all the same. None (default)
-                for all.
+            only: send only jobs of these keys that are planned already; nothing is pulled from iterators, and what
+                the gateway has is followed all the same. None (default) for all.
 
         Raises:
             ConfigurationError: a run is under way, or there is a budget and a price that nobody knows.
@@ -327,7 +328,7 @@ class Batch:
             JournalError: the journal cannot be written.
         """
         journal = self._here()
-        if self._course is not None:
+        if self._course is not None and not self._course.left:
             raise ConfigurationError("this batch has a run under way; retry after it")
         wanted = {kinds.casefold()} if isinstance(kinds, str) else {str(kind).casefold() for kind in kinds}
         states = [State.REJECTED, State.FAILED] + ([State.IN_DOUBT] if in_doubt else [])
@@ -369,7 +370,9 @@ class Batch:
         """
         self._here()
         async with contextlib.aclosing(self.run()) as run:
-            return await reconciled(run.course)
+            found = await reconciled(run.course)
+        self._stopped = None
+        return found
 
 
 class BatchRun(AsyncIterator[Outcome]):

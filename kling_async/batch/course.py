@@ -36,6 +36,7 @@ from kling_async.errors import (
     InsufficientCreditsError,
     JournalError,
     KlingError,
+    SessionClosedError,
 )
 from kling_async.results import Failure, Outcome, Status, Success, Timing
 from kling_async.task import TaskFuture
@@ -50,6 +51,8 @@ WITHOUT_LIMIT = 1000
 UNTAKEN = 64
 """Finished jobs that may wait for their download or their reader before no more are sent."""
 PAGE = 256
+UNPRICED = 2**62
+"""Stands for a price that nobody knows: no budget is ever enough for it."""
 LOOK_AHEAD = 1000
 """Jobs of an iterator that are taken in, one after the other too dear, before no cheaper one is looked for."""
 SENT, MADE = State.SUBMITTING, State.ACCEPTED
@@ -181,7 +184,7 @@ class Course:
     async def close(self) -> None:
         """End the run: wait for what is being sent, so that no id is lost, and let go of the rest."""
         await self.succeed()
-        self.stop(BudgetExceededError("the run was ended by its reader", code="closed"))
+        self.stop(SessionClosedError("the run was ended by its reader", code="closed"))
         await self._halt()
         while sending := [job for job in self._open if job.status is Status.SUBMITTING]:
             await asyncio.wait([asyncio.ensure_future(_settled(job)) for job in sending])
@@ -228,7 +231,7 @@ class Course:
             self.break_(error)
         except Exception as error:  # noqa: BLE001 - of the input, which is the user's own: it reaches the reader
             self.failed = error
-            self.stop(BudgetExceededError("the input of the batch failed", code="input"))
+            self.stop(SessionClosedError("the input of the batch failed", code="input"))
         finally:
             self._fed = True
             self._wake()
@@ -283,8 +286,10 @@ class Course:
     def _pull(self) -> bool:
         """Have more jobs taken in; False where there are none, or where too many in a row could not be sent.
 
-        An input may be endless: one that fits is not looked for without end.
+        An input may be endless: one that fits is not looked for without end, nor one of the wanted names.
         """
+        if self._only is not None:
+            return False
         ceiling = self.limits.ceiling
         if self._skipped is None or ceiling is None:
             return self._inputs.pull(self._wake)
@@ -314,7 +319,7 @@ class Course:
         objection = self.limits.objection(entry.estimate)
         if objection is None:
             return True
-        price = entry.estimate if entry.estimate is not None else 0
+        price = entry.estimate if entry.estimate is not None else UNPRICED
         if self._skipped is None or price < self._skipped[0]:
             self._skipped = (price, objection, entry)
         return False
@@ -565,7 +570,7 @@ class Course:
                 continue
             if asked and asked != self.stop_asked:
                 self.stop_asked = asked
-                self.stop(BudgetExceededError("the run was asked to stop; what is not sent stays planned", code="stop"))
+                self.stop(SessionClosedError("the run was asked to stop; what is not sent stays planned", code="stop"))
 
 
 def _resolve(waiter: "asyncio.Future[None]") -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from attrs import frozen
 
 from kling_async.asked import invalid_argument, key_fault, request_fault
-from kling_async.errors import InvalidRequestError
+from kling_async.errors import Fault, InvalidRequestError, shown
 from kling_async.requests import Request
 from kling_async.rows import request_from, request_to, row_key
 
@@ -41,6 +41,7 @@ class Names:
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
+        self._given: dict[int, int] = {}
 
     def of(self, item: object) -> Planned:
         """Return an item under its key. Raises `InvalidRequestError` for what is no job."""
@@ -59,7 +60,17 @@ class Names:
         fault = key_fault(key) or request_fault(request)
         if fault is not None:
             raise fault
-        return Planned(key if key is not None else self.derived(request), request)
+        if key is None:
+            return Planned(self.derived(request), request)
+        self._refuse_twins(key, request)
+        return Planned(key, request)
+
+    def _refuse_twins(self, key: str, request: Request) -> None:
+        """Two requests of one input under one key: which of them is meant, nobody can say."""
+        name = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:8])
+        asked = int.from_bytes(digest_of(request)[:8])
+        if self._given.setdefault(name, asked) != asked:
+            raise invalid_argument("key", f"{shown(key)} names two requests of this input")
 
     def derived(self, request: Request) -> str:
         """Return the name of a request that has none of its own."""
@@ -104,7 +115,5 @@ def slug(prompt: str, words: int = 6, longest: int = 48) -> str:
 
 def conflict(keys: Iterable[str]) -> InvalidRequestError:
     """Return the error for keys that name other jobs of the batch already."""
-    from kling_async.errors import Fault, shown
-
     words = "names another request of this batch, which was sent already; give the new one a key of its own"
     return InvalidRequestError.of([Fault("key", "INVALID_PARAMETER", f"{shown(key)} {words}") for key in keys])

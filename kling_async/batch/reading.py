@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -77,7 +78,8 @@ class Counts:
 class Reading:
     """Reads a journal, also while another process writes it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        path = Path(path)
         self.path = path
         if not path.is_file():
             raise JournalError(f"there is no journal {path}", code="missing", stage="journal", charged="no")

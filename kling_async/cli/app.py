@@ -15,6 +15,7 @@ from kling_async.cli.options import (
     input_options,
     limit_options,
     look_options,
+    output_again_options,
     output_options,
     pace_options,
     sandbox_options,
@@ -81,7 +82,7 @@ def run_command(**given: Any) -> None:
 
 @kling.command("resume")
 @click.argument("run", metavar="[RUN]", required=False)
-@output_options
+@output_again_options
 @sidecar_option
 @limit_options
 @store_option
@@ -103,7 +104,7 @@ def resume_command(**given: Any) -> None:
 @click.argument("run", metavar="[RUN]", required=False)
 @click.option("--only", multiple=True, metavar="KIND,…", help="Only these: an error's name or code, rejected, failed.")
 @click.option("--in-doubt", is_flag=True, help="Also jobs in doubt. They may then be paid for twice.")
-@output_options
+@output_again_options
 @sidecar_option
 @limit_options
 @store_option

@@ -114,6 +114,7 @@ class _Running:
     rows: dict[str, int] = field(factory=dict)
     stopped: int | None = field(default=None, init=False)
     broken: str = field(default="", init=False)
+    _made: set[int] = field(factory=set, init=False)
     _announced: bool = field(default=False, init=False)
     _resting: tuple[KlingError, float] | None = field(default=None, init=False)
 
@@ -161,7 +162,9 @@ class _Running:
         shown = "stdin" if order.source == "-" else Path(order.source).name if order.source else order.run
         where = f" to {order.directory}" if order.directory is not None else ""
         simulated = " (sandbox)" if order.setup.sandbox else ""
-        before = f"   {summary.total - self.tally.total:,} of {summary.total:,} ended before" if summary.done else ""
+        ended = summary.downloaded + summary.rejected + summary.failed + summary.in_doubt
+        ended += 0 if order.directory is not None else summary.succeeded
+        before = f"   {ended:,} of {summary.total:,} ended before" if ended else ""
         title = (
             f"{order.run}   {order.setup.name}{simulated}   {count(self.tally.total, 'job')} of {shown}{where}{before}"
         )
@@ -176,6 +179,10 @@ class _Running:
         if new.row is not None:
             self.rows[new.key] = new.row
         event = event_of(step, old, new, self.order.directory)
+        if step is Step.SUCCEEDED:
+            self._made.add(new.id)
+        elif step is Step.DOWNLOADED and new.id not in self._made:
+            self.tally.counts["succeeded"] += 1  # made by an earlier run
         if event is not None:
             self._happened(event)
         if step is Step.DOWNLOADED and self.order.sidecar:
@@ -206,11 +213,11 @@ class _Running:
             now = asyncio.get_running_loop().time()
             finishing = course.finishing if course is not None else 0
             self.view.tick(Moment(now, stats.slots, stats.used, stats.refused, finishing))
-            if course is not None:
-                self._tell_trouble(course)
             asked = course.stop_asked if course is not None else None
             if asked is not None and self.stopped is None:
                 self.on_signal(WORK_LEFT)
+            if course is not None:
+                self._tell_trouble(course)
             if asked == "now":
                 self.leave()
             await asyncio.sleep(TICK_SECONDS)

@@ -71,7 +71,7 @@ def code_of_batch(
         fail_under: the share of done jobs from which failures are no failure of the run, or None.
     """
     stopped = summary.stopped if summary.planned else None
-    limited = isinstance(stopped, BudgetExceededError) and stopped.code != "stop"
+    limited = isinstance(stopped, BudgetExceededError)
     missing = summary.succeeded if downloads else 0
     failures = summary.failed + summary.rejected + missing
     ended = summary.done + summary.failed + summary.rejected + summary.in_doubt

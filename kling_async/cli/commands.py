@@ -13,7 +13,8 @@ from attrs import evolve
 from kling_async.batch.owner import refuse_driven
 from kling_async.cli.checking import refusal
 from kling_async.cli.codes import UNEXPECTED, USAGE
-from kling_async.cli.intake import bounds_of, kept, planned, unsent, unused
+from kling_async.cli.intake import bounds_of, kept, planned, twin_of, unsent, unused
+from kling_async.cli.on_record import command
 from kling_async.cli.order import BatchOrder
 from kling_async.cli.output import json_line, talk
 from kling_async.cli.problems import InputError, Problem, problem_lines
@@ -77,6 +78,13 @@ def run_file(given: Mapping[str, Any]) -> int:
     path = store.journal_for(name, setup.name, reading.content, sandbox=setup.sandbox)
     if given["fresh"]:
         path = unused(path)
+    elif not path.exists() and (twin := twin_of(store, reading.content, setup)) is not None:
+        talk(f"The same rows ran before, as {one_line(twin.stem)}; nothing was sent.")
+        talk(f"  go on with it       {command('resume', twin, given['store'])}")
+        talk("  make them again     add --fresh")
+        return USAGE
+    else:
+        path = store.latest_for(path)
     refuse_driven(path)
     left = unsent(path, items)
     tell_refused(setup, [item.request for item in left], look)
@@ -96,6 +104,7 @@ def run_file(given: Mapping[str, Any]) -> int:
         source=name if name == "-" else str(Path(name).resolve()),
         sidecar=given["sidecar"],
         store=given["store"],
+        content=reading.content.hex(),
         left_out=reading.bad_rows,
         session=session,
     )

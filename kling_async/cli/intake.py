@@ -13,6 +13,9 @@ from kling_async.batch.reading import Reading
 from kling_async.batch.states import State
 from kling_async.cli.order import Bounds
 from kling_async.cli.reading import Job
+from kling_async.cli.setup import Setup
+from kling_async.cli.store import Store
+from kling_async.errors import JournalError
 
 
 def planned(jobs: Sequence[Job]) -> list[Planned]:
@@ -46,6 +49,22 @@ def unused(path: Path) -> Path:
     return next(
         each for number in count(2) if not (each := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists()
     )
+
+
+def twin_of(store: Store, content: bytes, setup: Setup) -> Path | None:
+    """Return the run that a file of another name, with the very same rows, was made in; None for a new one."""
+    if setup.sandbox or store.file is not None:
+        return None
+    for path in store.runs():
+        try:
+            with Reading(path) as journal:
+                facts = journal.facts()
+        except JournalError:
+            continue
+        paid = facts.gateway == setup.name and not facts.options.get("sandbox")
+        if paid and facts.options.get("content") == content.hex():
+            return path
+    return None
 
 
 def kept(bounds: Bounds, path: Path) -> Bounds:

@@ -208,9 +208,16 @@ screen_options = _stacked(
     click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True),
 )
 
+_no_download = click.option("--no-download", is_flag=True, help="Do not download; stdout then gets the URLs.")
+
 output_options = _stacked(
     click.option("-o", "--output", default="videos", show_default=True, metavar="DIR", help="Where the videos go."),
-    click.option("--no-download", is_flag=True, help="Do not download; stdout then gets the URLs."),
+    _no_download,
+)
+
+output_again_options = _stacked(
+    click.option("-o", "--output", metavar="DIR", help="Where the videos go (default: where the run put them)."),
+    _no_download,
 )
 
 store_option = click.option(

@@ -52,6 +52,7 @@ class BatchOrder:
         sidecar: whether each video gets a JSON file beside it.
         left_out: rows of the file that are not valid and left out.
         store: what `--store` named, or None.
+        content: a hash of the file that the items came from, or None.
         prepare: changes the batch before it runs; returns what to say about that, or "".
         session: the session, if it is made already; not entered.
     """
@@ -66,6 +67,7 @@ class BatchOrder:
     sidecar: bool = False
     left_out: int = 0
     store: str | None = None
+    content: str | None = None
     prepare: Callable[[Batch], str] | None = None
     session: KlingSession | None = None
 
@@ -84,6 +86,7 @@ class BatchOrder:
         bounds = {name: getattr(self.bounds, name) for name in _BOUNDS}
         known = {**setup, **bounds, "sidecar": self.sidecar, "download": self.directory is not None}
         known["output"] = None if self.directory is None else str(self.directory)
+        known["content"] = self.content
         return json.dumps(known, default=str)
 
 

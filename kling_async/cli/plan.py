@@ -90,7 +90,8 @@ def plan_file(given: Mapping[str, Any]) -> int:
     name = given["file"]
     reading = checked(name, given["kind"], look=Look(json=given["as_json"]))
     jobs = reading.jobs[: given["limit"]]
-    path = Store(given["store"]).journal_for(name, setup.name, reading.content, sandbox=False)
+    store = Store(given["store"])
+    path = store.latest_for(store.journal_for(name, setup.name, reading.content, sandbox=False))
     left = {item.row for item in unsent(path, planned(jobs))}
     there = path.stem if path.is_file() else ""
     plan = _Plan(gateway, run=there, slots=slot_limit(given["concurrency"]), directory=given["output"])

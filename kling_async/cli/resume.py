@@ -34,7 +34,7 @@ def resume_run(given: Mapping[str, Any]) -> int:
 def retry_run(given: Mapping[str, Any]) -> int:
     """Plan a new attempt for jobs that failed, and go on."""
     kinds, doubtful = given["only"], given["in_doubt"]
-    states = [State.REJECTED, State.FAILED] + ([State.IN_DOUBT] if doubtful else [])
+    states = [State.REJECTED, State.FAILED, State.SUCCEEDED] + ([State.IN_DOUBT] if doubtful else [])
     wanted = [kind for text in kinds for kind in text.split(",") if kind.strip()]
 
     def prepare(batch: Batch) -> str:
@@ -70,6 +70,8 @@ def _chosen(entry: Entry, kinds: list[str]) -> bool:
     from kling_async.batch.batch import kinds_of
 
     wanted = {kind.strip().casefold() for kind in kinds}
+    if entry.state is State.SUCCEEDED:  # made, and its video can be had no more
+        return "expired" in wanted & kinds_of(entry)
     return entry.state is State.PLANNED or not wanted or bool(wanted & kinds_of(entry))
 
 
@@ -79,7 +81,7 @@ def _order(path: Path, facts: Facts, given: Mapping[str, Any]) -> BatchOrder:
     options = {"gateway": facts.gateway, **facts.options}
     if not said.get("base_url") and not options.get("base_url"):
         options["base_url"] = None
-    name = said.get("output", options.get("output") or facts.directory)
+    name = said.get("output", _place(options.get("output"), facts.directory))
     wanted = said.get("no_download") is not True and (options.get("download", True) or "output" in said)
     directory = made_directory(str(name)) if wanted and name else None
     return BatchOrder(
@@ -90,8 +92,16 @@ def _order(path: Path, facts: Facts, given: Mapping[str, Any]) -> BatchOrder:
         directory=directory,
         source=facts.source,
         store=given["store"],
+        content=options.get("content"),
         sidecar=bool(said.get("sidecar", options.get("sidecar"))),
     )
+
+
+def _place(named: Any, absolute: str | None) -> str | None:
+    """Return where the videos of a run go: as its user named it, if that is the same place seen from here."""
+    if not isinstance(named, str) or absolute is None:
+        return absolute
+    return named if str(Path(named).absolute()) == absolute else absolute
 
 
 def explicit(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,11 +58,15 @@ def agreed(price: Price, budget: Decimal | str | None, *, yes: bool, what: str =
         yes: whether the flag was given.
         what: the verb of the question.
     """
+    if budget not in (None, "none") and price.unknown:
+        unknown = count(price.unknown, "job has a price", "jobs have a price")
+        raise click.UsageError(f"{unknown} that nobody knows, so a budget cannot be kept: leave it out, or the jobs.")
     asks = is_terminal(sys.stdin) and is_terminal(sys.stderr)
     if not asks:
         missing = [flag for flag, given in (("--yes", yes), ("--budget", budget is not None)) if not given]
         if missing:
-            words = f"Nobody can be asked here, and {price.jobs:,} jobs cost {price}: give {' and '.join(missing)}."
+            jobs = count(price.jobs, "job costs", "jobs cost")
+            words = f"Nobody can be asked here, and {jobs} {price}: give {' and '.join(missing)}."
             raise click.UsageError(f"{words} (`--budget none` for no limit.)")
         return True
     if yes:

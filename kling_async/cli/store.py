@@ -47,6 +47,13 @@ class Store:
         stem = "stdin" if source == "-" else re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-.")[:40]
         return self.directory / f"{stem or 'run'}-{'sandbox-' if sandbox else ''}{mark}{ENDING}"
 
+    def latest_for(self, path: Path) -> Path:
+        """Return the journal of the latest run of a job file: `--fresh` numbers those after the first."""
+        found, number = path, 2
+        while (later := path.with_name(f"{path.stem}-{number}{path.suffix}")).is_file():
+            found, number = later, number + 1
+        return found
+
     def prepare(self) -> None:
         """Make the directory, for its owner only. Raises `ConfigurationError`."""
         try:

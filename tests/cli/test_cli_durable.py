@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from cli_helpers import EXAMPLE, KEY, QUICK, Kling, child, events_in
 
-from kling_async.sandbox import Sandbox, drop_after_accept, ends_after, fail, http
+from kling_async.sandbox import Sandbox, drop_after_accept, ends_after, expired_link, fail, http
 from kling_async.sandbox.server import ThreadedServer
 
 
@@ -316,6 +316,53 @@ def test_a_damaged_journal_starts_nothing_and_is_code_1(run_kling: Kling, gatewa
     assert done.exit_code == 1
     assert str(path) in done.stderr
     assert gateway.ledger.accepted == 1
+
+
+def test_the_same_rows_under_another_name_are_not_paid_for_again(run_kling: Kling, gateway: ThreadedServer) -> None:
+    run_kling("run", rows("a", "b"), *QUICK)
+    Path("shots.csv").rename("moved.csv")
+    done = run_kling("run", "moved.csv", *QUICK)
+    assert (done.exit_code, gateway.ledger.accepted) == (2, 2)
+    assert "The same rows ran before, as shots-" in done.stderr
+    assert "kling resume shots-" in done.stderr
+    assert run_kling("run", "moved.csv", "--fresh", *QUICK).exit_code == 0
+    assert gateway.ledger.accepted == 4
+
+
+def test_the_file_goes_on_with_its_latest_run(run_kling: Kling, gateway: ThreadedServer) -> None:
+    run_kling("run", rows("a", "b"), *QUICK)
+    assert run_kling("run", "shots.csv", "--fresh", "--yes", "--budget", "200", *QUICK).exit_code == 5
+    assert run_kling("run", "shots.csv", "--yes", "--budget", "none", *QUICK).exit_code == 0
+    assert sorted(prompts(gateway)) == ["a", "a", "b", "b"]
+
+
+def test_a_video_that_is_gone_is_paid_for_again_only_with_a_word(run_kling: Kling, gateway: ThreadedServer) -> None:
+    gateway.sandbox.script(expired_link(404, times=10**6))
+    done = run_kling("run", rows("a"), *QUICK)
+    assert done.exit_code == 3
+    for words in (("retry", "--yes"), ("retry", "--only", "expired"), ("resume", "--yes")):
+        assert run_kling(*words, *QUICK).exit_code in (2, 3)
+        assert gateway.ledger.accepted == 1
+    run_kling("retry", "--only", "expired", "--yes", *QUICK)
+    assert gateway.ledger.accepted == 2
+
+
+def test_resume_from_elsewhere_finds_the_videos_place(
+    run_kling: Kling, gateway: ThreadedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_kling("run", rows("a", "b"), "--yes", "--budget", "200", *QUICK)
+    here = Path.cwd()
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    done = run_kling("resume", "--yes", "--budget", "none", *QUICK)
+    assert done.stdout == f"{here}/videos/job-2.mp4\n"
+
+
+def test_a_budget_over_unknown_prices_is_refused_before_anything(run_kling: Kling, gateway: ThreadedServer) -> None:
+    done = run_kling("run", rows("a"), "--gateway", "apimart", "--yes", "--budget", "100", *QUICK)
+    assert done.exit_code == 2
+    assert "a price that nobody knows" in done.stderr
+    assert not Path(os.environ["KLING_STORE"]).exists()
 
 
 def test_plan_counts_what_was_sent_before(run_kling: Kling, gateway: ThreadedServer) -> None:

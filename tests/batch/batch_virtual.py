@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+import pkgutil
+import random
 import selectors
 import sqlite3
+import time
 from contextlib import suppress
+from importlib import import_module
 
 from attrs import evolve
 from virtual import START, MemoryTransport, VirtualLoop, VirtualSession, _Jumping
 
+import kling_async.batch
 from kling_async import ResponseLostError, TextToVideo
 from kling_async.batch import Reading, State, Step
 from kling_async.batch.states import replay
@@ -30,12 +35,23 @@ class Wall:
 
     loop = None
     offset = 0.0
+    sleep = staticmethod(time.sleep)
 
     def time(self):
         return EPOCH + self.offset + (self.loop.time() - START if self.loop is not None else 0.0)
 
 
 WALL = Wall()
+
+
+def set_clocks(monkeypatch):
+    """Have every room of a batch read this wall clock."""
+    monkeypatch.setattr(WALL, "offset", 0.0)
+    monkeypatch.setattr(WALL, "loop", None)
+    for found in pkgutil.iter_modules(kling_async.batch.__path__, "kling_async.batch."):
+        room = import_module(found.name)
+        if getattr(room, "time", None) is time:
+            monkeypatch.setattr(room, "time", WALL)
 
 
 class _Patient(_Jumping):
@@ -218,6 +234,7 @@ class Program:
     def open(self):
         try:
             self.do(self.session.__aenter__())
+            self.session._engine.random = random.Random(0)
             self.do(self.batch.__aenter__())
         except BaseException:
             self.kill()
@@ -267,7 +284,7 @@ class Program:
         self.do(self.batch.aclose())
         self.do(self.session.aclose())
         if self.reader is not None:
-            with suppress(Exception):
+            with suppress(Exception, asyncio.CancelledError):
                 self.do(self.reader)
         self.turn(5)
         self.loop.close()

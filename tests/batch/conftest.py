@@ -11,7 +11,7 @@ from kling_async.batch import writer
 
 sys.path.append(str(Path(__file__).parents[1] / "session"))
 
-from batch_virtual import WALL, Disk, DurableLoop, LoopWriter
+from batch_virtual import WALL, Disk, DurableLoop, LoopWriter, set_clocks
 
 
 @pytest.fixture
@@ -22,10 +22,7 @@ def anyio_backend():
 @pytest.fixture(autouse=True)
 def wall(monkeypatch):
     """The wall clock in every room of a batch."""
-    monkeypatch.setattr(WALL, "offset", 0.0)
-    monkeypatch.setattr(WALL, "loop", None)
-    for room in ("course", "fetching", "journal", "reconciling", "record", "recovery"):
-        monkeypatch.setattr(f"kling_async.batch.{room}.time", WALL)
+    set_clocks(monkeypatch)
     return WALL
 
 

@@ -90,11 +90,12 @@ MIGRATIONS: tuple[Migration, ...] = (_first,)
 """The first makes version 1 of an empty file, the second would make version 2 of version 1, and so on."""
 
 
-def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration] | None = None) -> None:
     """Bring a journal to today's version; an older one is copied to `<path>.v<version>` first.
 
     Raises `JournalError`: `too_new` for a journal of a later version, `not_a_journal` for another program's file.
     """
+    migrations = MIGRATIONS if migrations is None else migrations
     version = version_of(connection, path, len(migrations))
     if version == len(migrations):
         return
@@ -114,13 +115,14 @@ def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Mig
         raise
 
 
-def version_of(connection: sqlite3.Connection, path: Path, newest: int = len(MIGRATIONS)) -> int:
+def version_of(connection: sqlite3.Connection, path: Path, newest: int | None = None) -> int:
     """Return the version of a journal, 0 for an empty file. Raises `JournalError` for what cannot be used."""
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     mark = connection.execute("PRAGMA application_id").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if mark != APPLICATION and (version or tables or mark):
         raise JournalError(f"{path} is another program's database", code="not_a_journal", stage="journal")
+    newest = len(MIGRATIONS) if newest is None else newest
     if version > newest:
         words = f"{path} was written by a newer kling_async (version {version}; this one knows {newest})"
         raise JournalError(words, code="too_new", stage="journal")

@@ -31,7 +31,7 @@ def parser():
     made.add_argument("--submit-timeout", type=float, default=20.0)
     made.add_argument("--freeze", help="stop (SIGSTOP) once, at a failpoint, or at 'handed' or 'recorded'")
     made.add_argument("--fresh", type=float, help="the age at which an intent is recorded anew")
-    made.add_argument("--freeze-in-commit", type=int, help="stop (SIGSTOP) in the middle of the commit of this number")
+    made.add_argument("--freeze-in-intent", action="store_true", help="stop (SIGSTOP) inside the first intent's commit")
     made.add_argument("--die-in-commit", type=int, help="be killed in the middle of the commit of this number")
     made.add_argument("--checkpoints", action="store_true", help="copy the log into the journal after each commit")
     made.add_argument("--children", action="store_true", help="start a program and a fork that end, while it is open")
@@ -85,15 +85,22 @@ def measure_windows():
 class Interrupted(sqlite3.Connection):
     """A connection that sends its program a signal between the last statement of a transaction and its end."""
 
-    left = 0
-    signal = signal.SIGKILL
+    dies_in = None
+    stops_with = None
+    commits = 0
+    written = set()
 
-    def execute(self, sql, *values):
+    def execute(self, sql, values=()):
+        known = Interrupted
         if sql == "COMMIT":
-            Interrupted.left -= 1
-            if Interrupted.left == 0:
-                os.kill(os.getpid(), Interrupted.signal)
-        return super().execute(sql, *values)
+            known.commits += 1
+            if known.commits == known.dies_in:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if known.stops_with in known.written:
+                known.stops_with = None
+                os.kill(os.getpid(), signal.SIGSTOP)
+        known.written.update(value for value in values if isinstance(value, str))
+        return super().execute(sql, values)
 
 
 def prepare(given):
@@ -105,9 +112,9 @@ def prepare(given):
         freeze_at(given.freeze)
     if given.window:
         measure_windows()
-    if number := given.die_in_commit or given.freeze_in_commit:
-        Interrupted.left = number
-        Interrupted.signal = signal.SIGKILL if given.die_in_commit else signal.SIGSTOP
+    if given.die_in_commit is not None or given.freeze_in_intent:
+        Interrupted.dies_in = given.die_in_commit
+        Interrupted.stops_with = str(Step.SUBMITTING) if given.freeze_in_intent else None
         connect_plainly = sqlite3.connect
         sqlite3.connect = lambda *about, **more: connect_plainly(*about, factory=Interrupted, **more)
     if given.checkpoints:

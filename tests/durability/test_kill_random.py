@@ -1,4 +1,4 @@
-"""Runs are killed at random moments. `KLING_KILLS` says in how many batches (default 15; 200 is the full measure)."""
+"""Runs are killed at random moments. `KLING_KILLS` says in how many batches (default 12; 200 is the full measure)."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from durable import KILLED, Gateway, Place, check_end, check_histories, check_mo
 
 from kling_async.batch import State
 
-BATCHES = int(os.environ.get("KLING_KILLS", "15"))
+BATCHES = int(os.environ.get("KLING_KILLS", "12"))
 AT_ONCE = 3
 TROUBLES = [
     ("kling3api", ""),

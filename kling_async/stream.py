@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeAlias
 
+from kling_async.bell import Bell
 from kling_async.errors import ConfigurationError
 from kling_async.requests import Request
 from kling_async.results import Outcome
@@ -73,7 +74,7 @@ class _Belt:
         self._feeder: asyncio.Task[None] | None = None
         self._finished = False
         self._error: Exception | None = None
-        self._changed: set[asyncio.Future[None]] = set()
+        self._bell = Bell()
 
     def start(self, requests: Requests) -> None:
         if self._feeder is None and not self._finished:
@@ -84,9 +85,9 @@ class _Belt:
             if self._finished and not self._open:
                 error, self._error = self._error, None
                 raise error or StopAsyncIteration
-            await self._change()
+            await self._bell.rung()
         future = self._ready.popleft()
-        self._wake()
+        self._bell.ring()
         return await future.outcome()
 
     async def _feed(self, requests: Requests) -> None:
@@ -104,7 +105,7 @@ class _Belt:
                 self._error = RuntimeError("the input of the stream was cancelled")
         finally:
             self._finished = True
-            self._wake()
+            self._bell.ring()
             if isinstance(requests, AsyncIterator) and hasattr(requests, "aclose"):
                 with contextlib.suppress(Exception):
                     await requests.aclose()
@@ -114,26 +115,13 @@ class _Belt:
         self._open.add(future)
         future.add_done_callback(self._done)
         while len(self._open) + len(self._ready) >= self._limit and not self._finished:
-            await self._change()
+            await self._bell.rung()
 
     def _done(self, future: TaskFuture) -> None:
         if future in self._open:
             self._open.discard(future)
             self._ready.append(future)
-            self._wake()
-
-    async def _change(self) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._changed.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._changed.discard(waiter)
-
-    def _wake(self) -> None:
-        for waiter in self._changed:
-            if not waiter.done():
-                waiter.set_result(None)
+            self._bell.ring()
 
     def end_input(self) -> None:
         self._finished = True
@@ -142,7 +130,7 @@ class _Belt:
             return
         if not feeder.done():
             feeder.cancel()
-        self._wake()
+        self._bell.ring()
 
     def stop(self) -> None:
         if self._feeder is not None and self._feeder.get_loop().is_closed():
@@ -151,4 +139,4 @@ class _Belt:
         left, self._open = self._open, set()
         for future in left:
             future.withdraw_unsent()
-        self._wake()
+        self._bell.ring()

@@ -20,6 +20,7 @@ FLOORS = [
     ["gateways", "flow"],
     ["contract", "network"],
     ["transport", "credentials", "task"],
+    ["bell"],
     ["asked", "conversation", "endings", "download", "stream", "waiting"],
     ["engine", "submitting", "looking"],
     ["batch"],

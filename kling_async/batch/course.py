@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import evolve
 
 from kling_async import failpoints
+from kling_async.batch.choosing import Choice
 from kling_async.batch.entry import Entry
 from kling_async.batch.fetching import Fetching
 from kling_async.batch.inputs import Inputs
@@ -20,6 +21,7 @@ from kling_async.batch.keys import mark_of
 from kling_async.batch.limits import Limits
 from kling_async.batch.record import CHANGED, Observer, Record
 from kling_async.batch.recovery import Recovery
+from kling_async.batch.resting import Rest
 from kling_async.batch.states import State, Step
 from kling_async.batch.verdict import (
     comes_again,
@@ -28,6 +30,7 @@ from kling_async.batch.verdict import (
     is_outage,
     step_of,
 )
+from kling_async.bell import Bell
 from kling_async.conversation import secret_of
 from kling_async.errors import (
     BudgetExceededError,
@@ -50,14 +53,7 @@ WITHOUT_LIMIT = 1000
 """Jobs in flight at once where the session sets no limit."""
 UNTAKEN = 64
 """Finished jobs that may wait for their download or their reader before no more are sent."""
-PAGE = 256
-UNPRICED = 2**62
-"""Stands for a price that nobody knows: no budget is ever enough for it."""
-LOOK_AHEAD = 1000
-"""Jobs of an iterator that are taken in, one after the other too dear, before no cheaper one is looked for."""
 SENT, MADE = State.SUBMITTING, State.ACCEPTED
-REST_FIRST, REST_MOST = 5.0, 300.0
-"""Seconds that a run rests when the gateway takes nothing: each time twice as long."""
 STOP_LOOKS = 0.5
 """Seconds between looks at whether another process wants this run to stop."""
 
@@ -103,13 +99,11 @@ class Course:
         self.stop_asked: str | None = None
         self.left = False
         self.before: Course | None = None
-        self.resting: tuple[KlingError, float] | None = None
+        self.rest = Rest(patience)
         self._reached = False
         self._inputs = inputs
-        self._patience = patience
         self._deadline = deadline
         self._observer = observer
-        self._only = only
         self._uuid = journal.facts().uuid
         self.account = mark_of(self._uuid, session.base_url, secret_of(session.gateway))
         self._fetching = Fetching(session, journal, directory) if directory is not None else None
@@ -117,19 +111,10 @@ class Course:
         self._slots = session.stats.slots or WITHOUT_LIMIT
         self._open: dict[TaskFuture, Record] = {}
         self._errands: set[asyncio.Task[None]] = set()
-        self._flying: set[int] = set()
-        self._back: deque[Record] = deque()
-        self._page: deque[Entry] = deque()
-        self._seen = 0
-        self._as_of = 0
-        self._taken_before = inputs.taken
-        self._skipped: tuple[int, KlingError, Entry] | None = None
+        self._bell = Bell()
+        self._choice = Choice(journal, limits, inputs, only, self._bell.ring)
         self._ready: deque[Outcome] = deque()
         self._fed = False
-        self._changed: set[asyncio.Future[None]] = set()
-        self._rest = 0.0
-        self._rest_until = 0.0
-        self._resting_since: float | None = None
         self._feeder: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
 
@@ -159,7 +144,7 @@ class Course:
                 error, self.failed = self.failed or self.broken, None
                 raise error or StopAsyncIteration
             await self._change()
-        self._wake()
+        self._bell.ring()
         return self._ready.popleft()
 
     def stop(self, reason: KlingError) -> None:
@@ -169,7 +154,7 @@ class Course:
         self.stopped = reason
         for job in list(self._open):
             job.withdraw_unsent()
-        self._wake()
+        self._bell.ring()
 
     def break_(self, error: JournalError) -> None:
         """The journal cannot be written: nothing more is paid for. Every id that it could not keep is named."""
@@ -234,7 +219,7 @@ class Course:
             self.stop(SessionClosedError("the input of the batch failed", code="input"))
         finally:
             self._fed = True
-            self._wake()
+            self._bell.ring()
 
     async def _feed(self) -> None:
         loop = asyncio.get_running_loop()
@@ -243,16 +228,17 @@ class Course:
                 words = "the deadline has passed; what is not sent stays planned"
                 self.stop(BudgetExceededError(words, code="deadline", stage="validate"))
                 return
-            if self._is_full() or loop.time() < self._rest_until:
-                await self._change(until=self._rest_until if not self._is_full() else None)
+            full = self._is_full()
+            if full or loop.time() < self.rest.until:
+                await self._change(until=None if full else self.rest.until)
                 continue
-            record = await self._upcoming()
+            record = self._upcoming()
             if record is not None:
                 self._send(record)
             elif self._inputs.error is not None and not self._busy:
                 error, self._inputs.error = self._inputs.error, None
                 raise error
-            elif not self._busy and not self._pull():
+            elif not self._busy and not self._choice.pull():
                 self._ended_short()
                 return
             else:
@@ -260,81 +246,21 @@ class Course:
 
     def _is_full(self) -> bool:
         waiting = len(self._errands) + len(self._ready)
-        probing = self._rest > 0 and any(job.task_id is None for job in self._open)
+        probing = self.rest.seconds > 0 and any(job.task_id is None for job in self._open)
         return probing or len(self._open) >= self._slots or waiting >= self._slots + UNTAKEN
 
-    async def _upcoming(self) -> Record | None:
+    def _upcoming(self) -> Record | None:
         """Return the next job that may be sent within the limits, or None where there is none now."""
         if (left := self.recovery.next()) is not None:
             return left
-        ceiling = self.limits.ceiling
-        if self._skipped is not None and (ceiling is None or self._skipped[0] <= ceiling):
-            self._rewind()
-        for _ in range(len(self._back)):
-            record = self._back.popleft()
-            if self._fits(record.entry):
-                return record
-            self._flying.discard(record.entry.id)  # it is planned in the journal, and is found there again
-        while True:
-            entry = self._planned()
-            if entry is None:
-                self._pull()
-                return None
-            if self._fits(entry):
-                return self.record(entry)
-
-    def _pull(self) -> bool:
-        """Have more jobs taken in; False where there are none, or where too many in a row could not be sent.
-
-        An input may be endless: one that fits is not looked for without end, nor one of the wanted names.
-        """
-        if self._only is not None:
-            return False
-        ceiling = self.limits.ceiling
-        if self._skipped is None or ceiling is None:
-            return self._inputs.pull(self._wake)
-        enough = ceiling <= 0 or self._inputs.taken - self._taken_before >= LOOK_AHEAD
-        return not enough and self._inputs.pull(self._wake)
-
-    def _planned(self) -> Entry | None:
-        """Return the next job from the journal that is not under way."""
-        if self._as_of != self.journal.replanned:  # a request that was read ahead may have been changed since
-            self._page.clear()
-            self._as_of = self.journal.replanned
-        while True:
-            if not self._page:
-                most = self.limits.ceiling if self._skipped is not None else None
-                if most is not None and most < 0:
-                    return None
-                self._page.extend(self.journal.page([State.PLANNED], self._seen, PAGE, most))
-                if not self._page:
-                    return None
-            entry = self._page.popleft()
-            self._seen = entry.id
-            wanted = self._only is None or entry.key in self._only
-            if wanted and entry.id not in self._flying:
-                return entry
-
-    def _fits(self, entry: Entry) -> bool:
-        objection = self.limits.objection(entry.estimate)
-        if objection is None:
-            return True
-        price = entry.estimate if entry.estimate is not None else UNPRICED
-        if self._skipped is None or price < self._skipped[0]:
-            self._skipped = (price, objection, entry)
-        return False
-
-    def _rewind(self) -> None:
-        """Begin anew with the first planned job: something was given back that may pay for one left aside."""
-        self._skipped = None
-        self._page.clear()
-        self._seen = 0
+        entry = self._choice.next()
+        return None if entry is None else self.record(entry)
 
     def _ended_short(self) -> None:
         """Say why jobs are left, if any are."""
-        if self._skipped is None or self.stopped is not None:
+        if self._choice.skipped is None or self.stopped is not None:
             return
-        _, objection, entry = self._skipped
+        _, objection, entry = self._choice.skipped
         self.stopped = objection
         if not isinstance(objection, InsufficientCreditsError):
             self._ready.append(self._not_sent(entry, objection))
@@ -359,8 +285,7 @@ class Course:
 
     def _send(self, record: Record) -> None:
         entry = record.entry
-        self._flying.add(entry.id)
-        self._taken_before = self._inputs.taken
+        self._choice.sent(entry)
         request = entry.asked()
         if entry.state is State.PLANNED:
             record.reserve = entry.estimate or 0
@@ -369,7 +294,7 @@ class Course:
 
     def take(self, record: Record, job: TaskFuture) -> None:
         """Look after a job that the session has."""
-        self._flying.add(record.entry.id)
+        self._choice.flying.add(record.entry.id)
         self._open[job] = record
         job.add_done_callback(self._ended)
 
@@ -381,7 +306,6 @@ class Course:
         elif step is Step.POSTPONED:
             self.limits.pending += old.reserved
         if step is Step.ACCEPTED:
-            self._reached = True
             self._awake()
         if self._observer is not None:
             try:
@@ -404,7 +328,7 @@ class Course:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a %s ended unexpectedly", task.get_name(), exc_info=error)
             self.failed = error if isinstance(error, Exception) else None
-        self._wake()
+        self._bell.ring()
 
     async def _finish(self, record: Record, job: TaskFuture) -> None:
         """Record the end of a job, judge what it means for the run, and hand it on."""
@@ -426,7 +350,7 @@ class Course:
         if isinstance(outcome, Success) and self._fetching is not None and self.broken is None:
             self.errand(self.fetch(record, outcome), "fetch")
         else:
-            self._flying.discard(record.entry.id)
+            self._choice.flying.discard(record.entry.id)
             self.hand(outcome)
 
     def _judge(self, outcome: Outcome) -> None:
@@ -453,42 +377,37 @@ class Course:
         else:
             first = False
         if error.code == CHANGED:
-            self._flying.discard(record.entry.id)
-            self._rewind()
+            self._choice.flying.discard(record.entry.id)
+            self._choice.rewind()
         elif self.stopped is None and not isinstance(error, InsufficientCreditsError):
-            self._back.append(record)
+            self._choice.put_back(record.entry)
         else:
-            self._flying.discard(record.entry.id)
+            self._choice.flying.discard(record.entry.id)
             if isinstance(error, InsufficientCreditsError):
-                self._fits(record.entry)
+                self._choice.fits(record.entry)
         if first:
             self._ready.append(self._not_sent(record.entry, error))
-        self._wake()
+        self._bell.ring()
 
     def _outage(self, error: KlingError) -> bool:
-        """Rest while the gateway takes nothing, then let one job try; True if patience is at its end."""
+        """Rest while the gateway takes nothing, then let one job try; True if the run ends for it."""
         now = asyncio.get_running_loop().time()
-        if isinstance(error, ConnectionFailedError) and not self._reached:
+        # Where nobody was ever there, a wrong address does not get better by waiting.
+        nobody = isinstance(error, ConnectionFailedError) and not self._reached
+        until = self.rest.until
+        if nobody or self.rest.refused(now, error):
             first = self.stopped is None
-            self.stop(error)  # nobody was ever there: a wrong address does not get better by waiting
-            return first
-        if now < self._rest_until:
-            return False  # one of those that left before the run began to rest
-        if self._resting_since is None:
-            self._resting_since = now
-        if now - self._resting_since >= self._patience and self.stopped is None:
             self.stop(error)
-            return True
-        self._rest = min(2 * self._rest, REST_MOST) or REST_FIRST
-        self._rest_until = min(now + self._rest, max(now + 1.0, self._resting_since + self._patience))
-        self.resting = (error, self._rest)
-        log.warning("the gateway takes nothing (%s); the run rests for %.0f s", error.message, self._rest)
+            return first
+        if self.rest.until != until:
+            log.warning("the gateway takes nothing (%s); the run rests for %.0f s", error.message, self.rest.seconds)
         return False
 
     def _awake(self) -> None:
-        if self._rest:
-            self._rest, self._rest_until, self._resting_since, self.resting = 0.0, 0.0, None, None
-            self._wake()
+        self._reached = True
+        if self.rest.seconds:
+            self.rest.over()
+            self._bell.ring()
 
     def _not_sent(self, entry: Entry, error: KlingError) -> Failure:
         """Return the outcome of the one job that stands for all those which could not be sent."""
@@ -510,7 +429,7 @@ class Course:
         except KlingError as error:
             failure = error
         if failure is None:
-            self._flying.discard(record.entry.id)
+            self._choice.flying.discard(record.entry.id)
             self.hand(evolve(made, file=path))
         else:
             told = failure.evolve(key=made.key, task_id=made.task_id)
@@ -518,12 +437,12 @@ class Course:
 
     def claim(self, entry: Entry) -> Entry | None:
         """Take up a job of an earlier run as it stands now; None if this run has it already or has brought it on."""
-        if entry.id in self._flying:
+        if entry.id in self._choice.flying:
             return None
         now = self.journal.find(entry.key)
         if now is None or now.state is not entry.state:
             return None
-        self._flying.add(entry.id)
+        self._choice.flying.add(entry.id)
         return now
 
     async def fewer_than(self, jobs: int) -> None:
@@ -538,27 +457,15 @@ class Course:
     def hand(self, outcome: Outcome) -> None:
         """Let the reader have an outcome."""
         self._ready.append(outcome)
-        self._wake()
+        self._bell.ring()
 
     # Waiting.
 
     async def _change(self, until: float | None = None) -> None:
         """Wait until something has changed, or for the moments in which something may go by itself."""
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        times = [moment for moment in (until, self._deadline) if moment is not None and moment > loop.time()]
-        timer = loop.call_at(min(times), _resolve, waiter) if times else None
-        self._changed.add(waiter)
-        try:
-            await waiter
-        finally:
-            self._changed.discard(waiter)
-            if timer is not None:
-                timer.cancel()
-
-    def _wake(self) -> None:
-        for waiter in self._changed:
-            _resolve(waiter)
+        now = asyncio.get_running_loop().time()
+        times = [moment for moment in (until, self._deadline) if moment is not None and moment > now]
+        await self._bell.rung(min(times, default=None))
 
     async def _watch(self) -> None:
         """Look whether another process wants this run to stop."""
@@ -571,11 +478,6 @@ class Course:
             if asked and asked != self.stop_asked:
                 self.stop_asked = asked
                 self.stop(SessionClosedError("the run was asked to stop; what is not sent stays planned", code="stop"))
-
-
-def _resolve(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 async def _settled(job: TaskFuture) -> None:

@@ -116,7 +116,7 @@ class _Running:
     broken: str = field(default="", init=False)
     _made: set[int] = field(factory=set, init=False)
     _announced: bool = field(default=False, init=False)
-    _resting: tuple[KlingError, float] | None = field(default=None, init=False)
+    _resting: float = field(default=0.0, init=False)
 
     @classmethod
     def of(cls, order: BatchOrder, session: KlingSession, batch: Batch) -> "_Running":
@@ -227,10 +227,11 @@ class _Running:
         if course.stopped is not None and not self._announced and self.stopped is None:
             self._announced = True
             self.view.say(f"Stopping: {one_line(course.stopped.message)}; nothing new is sent.")
-        if course.resting is not None and course.resting != self._resting:
-            error, seconds = self._resting = course.resting
-            words = one_line(error.message)
-            self.view.say(f"The gateway takes nothing at present ({words}); trying again in {span(seconds)}")
+        rest = course.rest
+        if rest.why is not None and rest.until != self._resting:
+            self._resting = rest.until
+            words = one_line(rest.why.message)
+            self.view.say(f"The gateway takes nothing at present ({words}); trying again in {span(rest.seconds)}")
 
     # Stopping.
 

@@ -8,7 +8,7 @@ import pytest
 from batch_virtual import check, clip, clips, made, night, read, standing, states
 
 from kling_async import ConfigurationError, InvalidRequestError, Success, TextToVideo
-from kling_async.batch.course import LOOK_AHEAD
+from kling_async.batch.choosing import LOOK_AHEAD
 from kling_async.batch.inputs import AT_ONCE
 from kling_async.sandbox import Sandbox, stuck
 

@@ -1,7 +1,7 @@
 /* Preloaded into a child process: a disk that fails, fills up, or takes the process with it.
  *
- * faults_arm makes the Nth write or sync (or each from the Nth on) of files with certain endings fail with an errno,
- * or kill the process. faults_disk gives such files a disk of so many bytes. Nothing happens before one is called.
+ * faults_arm makes the Nth write, sync or read (or each from the Nth on) of files with certain endings fail with an
+ * errno, or kill the process. faults_disk gives such files a disk of so many bytes. Nothing happens before one is called.
  */
 
 #define _GNU_SOURCE
@@ -15,12 +15,12 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { WRITES = 0, SYNCS = 1 };
+enum { WRITES = 0, SYNCS = 1, READS = 2 };
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
 static char endings[512];
 static int armed_kind = -1, armed_error, armed_once;
-static long armed_at, counts[2];
+static long armed_at, counts[3];
 static long long room = -1;
 
 /* Several endings are separated by colons; an error of -1 kills. */
@@ -29,7 +29,7 @@ void faults_arm(const char *names, int kind, long first, int once, int error)
     pthread_mutex_lock(&gate);
     snprintf(endings, sizeof endings, "%s", names);
     armed_kind = kind, armed_at = first, armed_once = once, armed_error = error;
-    counts[WRITES] = counts[SYNCS] = 0;
+    counts[WRITES] = counts[SYNCS] = counts[READS] = 0;
     pthread_mutex_unlock(&gate);
 }
 
@@ -200,4 +200,30 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
     return flushed("fdatasync", fd);
+}
+
+static ssize_t fetched(const char *name, int fd, void *data, size_t size, off_t offset)
+{
+    ssize_t (*real)(int, void *, size_t, off_t) = dlsym(RTLD_NEXT, name);
+    int error = 0;
+
+    if (concerned(fd)) {
+        pthread_mutex_lock(&gate);
+        error = struck(READS);
+        pthread_mutex_unlock(&gate);
+    }
+    if (!error)
+        return real(fd, data, size, offset);
+    errno = error;
+    return -1;
+}
+
+ssize_t pread(int fd, void *data, size_t size, off_t offset)
+{
+    return fetched("pread", fd, data, size, offset);
+}
+
+ssize_t pread64(int fd, void *data, size_t size, off_t offset)
+{
+    return fetched("pread64", fd, data, size, offset);
 }

@@ -23,8 +23,8 @@ from kling_async.batch.batch import Batch  # noqa: F401 - before the fork
 from kling_async.errors import JournalError
 from kling_async.sandbox import fixtures  # noqa: F401 - before the fork
 
-ENDINGS = ".db:.db-wal:.db-journal"
-KINDS = {"write": 0, "sync": 1}
+ENDINGS = ".db:.db-wal:.db-shm:.db-journal"
+KINDS = {"write": 0, "sync": 1, "read": 2}
 ERRORS = {"EIO": 5, "ENOSPC": 28, "kill": -1}
 
 

@@ -1,4 +1,4 @@
-"""A disk that fails at the Nth write or sync of the journal, once or from then on, or takes the process with it.
+"""A disk that fails at the Nth write, sync or read of the journal, once or from then on, or takes the process with it.
 
 `KLING_EVERY_FAULT=1` tries every N; without it a spread of them is tried.
 """
@@ -12,7 +12,7 @@ from journal_disk import left_in
 
 PROMPTS = [f"a red fox, take {number}" for number in range(6)]
 EVERY = bool(os.environ.get("KLING_EVERY_FAULT"))
-STEPS = {"write": 43, "sync": 9}
+STEPS = {"write": 43, "sync": 9, "read": 15}
 CASES = [
     ("write", "EIO", "once"),
     ("write", "EIO", "for ever"),
@@ -24,6 +24,8 @@ CASES = [
     ("sync", "ENOSPC", "once"),
     ("sync", "ENOSPC", "for ever"),
     ("sync", "kill", "once"),
+    ("read", "EIO", "once"),
+    ("read", "EIO", "for ever"),
 ]
 """Which calls fail, with what, and how often."""
 
@@ -94,4 +96,16 @@ def test_a_failing_disk_costs_nothing_twice_and_loses_no_id(children, gateway, t
         passed = passed + 1 if not struck and ended.report["counts"][kind] < number else 0
         if passed == (3 if EVERY else 1):
             break
-    assert failed > 2
+    assert failed > 1
+
+
+@pytest.mark.parametrize(("number", "end"), [(1, "JournalError"), (2, "JournalError"), (3, "done"), (4, "done")])
+def test_a_lock_that_cannot_be_written_is_refused_or_does_no_harm(children, gateway, tmp_path, number, end):
+    job = {"journal": tmp_path / "night.db", "url": gateway.url, "prompts": PROMPTS}
+    disk = {"kind": "write", "first": number, "once": True, "error": "EIO", "endings": ".db.lock"}
+    ended = children.run(**job, disk=disk)
+    assert ended.end == end, ended.stderr
+    assert gateway.ledger.accepted == (len(PROMPTS) if end == "done" else 0)
+    again = children.run(**job)
+    assert again.end == "done"
+    assert gateway.ledger.accepted == len(PROMPTS)

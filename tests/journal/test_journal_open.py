@@ -15,7 +15,7 @@ import pytest
 from journal_disk import read_all
 
 from kling_async import JournalError, TextToVideo
-from kling_async.batch import Reading, State, journal
+from kling_async.batch import Reading, State, Step, journal
 from kling_async.batch.journal import Journal, ask_to_stop
 from kling_async.batch.keys import Names, named
 from kling_async.batch.owner import driven_by, lock_path
@@ -99,6 +99,25 @@ def test_a_short_lock_is_waited_out(open_journal, tmp_path):  # J06
         timer.start()
         assert mine.add(planned(3), [10] * 3) == (3, 0)
         timer.join()
+
+
+@pytest.mark.anyio
+async def test_an_id_is_kept_once_another_writer_lets_go(kling_sandbox, tmp_path, monkeypatch):  # J06
+    monkeypatch.setattr(journal, "BUSY_SECONDS", 0.2)
+    path = tmp_path / "night.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+
+        def lock(step, old, new):
+            if step is Step.SUBMITTING:
+                other.execute("BEGIN IMMEDIATE")
+                threading.Timer(0.7, other.execute, ["ROLLBACK"]).start()
+
+        async with kling_sandbox.session() as session, session.batch(path, observer=lock) as batch:
+            batch.add([("fox", TextToVideo("a red fox"))])
+            outcomes, error = await read_all(batch.run())
+            assert error.code == "busy"
+            assert batch._journal.find("fox").task_id == outcomes[0].task_id
+    assert kling_sandbox.charges == 1
 
 
 def test_a_second_owner_is_refused_and_told_who_has_it(open_journal, tmp_path):

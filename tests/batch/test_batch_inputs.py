@@ -196,7 +196,7 @@ async def test_a_slow_source_does_not_keep_outcomes_back(path):
     source = Counted()
     ends = []
     async with night() as session, session.batch(path) as batch:
-        batch.add(source.slowly(3600, stop=3))
+        batch.add(source.slowly(900, stop=3))
         async for outcome in batch.run():
             ends.append(asyncio.get_running_loop().time())
             assert source.pulled == len(ends)
@@ -266,6 +266,17 @@ async def test_an_input_can_be_taken_in_before_anything_is_sent(path):
         assert batch.summary().planned == 150
         assert session.sandbox.ledger.submits == []
         assert len(await made(batch)) == 150
+
+
+async def test_an_input_may_be_taken_in_while_a_run_takes_it_in(path):
+    source = Counted()
+    async with night() as session, session.batch(path) as batch:
+        batch.add(source.slowly(5, stop=6))
+        outcomes = []
+        _, new = await asyncio.gather(read(batch.run(), outcomes), batch.plan())
+        assert sorted(outcome.key for outcome in outcomes) == [key for key, _ in clips(6)]
+        assert new >= 3
+    check(path, session.sandbox)
 
 
 async def test_an_input_that_breaks_while_it_is_taken_in_keeps_what_came_before(path):

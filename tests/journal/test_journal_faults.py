@@ -12,7 +12,7 @@ from journal_disk import left_in
 
 PROMPTS = [f"a red fox, take {number}" for number in range(6)]
 EVERY = bool(os.environ.get("KLING_EVERY_FAULT"))
-STEPS = {"write": 43, "sync": 9, "read": 15}
+STEPS = {"write": 67, "sync": 11, "read": 19}
 CASES = [
     ("write", "EIO", "once"),
     ("write", "EIO", "for ever"),
@@ -96,7 +96,7 @@ def test_a_failing_disk_costs_nothing_twice_and_loses_no_id(children, gateway, t
         passed = passed + 1 if not struck and ended.report["counts"][kind] < number else 0
         if passed == (3 if EVERY else 1):
             break
-    assert failed > 1
+    assert failed
 
 
 @pytest.mark.parametrize(("number", "end"), [(1, "JournalError"), (2, "JournalError"), (3, "done"), (4, "done")])

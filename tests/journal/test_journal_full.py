@@ -186,7 +186,7 @@ def test_the_spare_space_holds_the_ids_of_requests_under_way(children, tmp_path)
     path, prompts = tmp_path / "night.db", [f"clip {number}" for number in range(24)]
     full = 0
     with ThreadedServer(Sandbox(median=0.15, sigma=0.6)) as gateway:
-        for room in range(16_384, 1_000_000, 4096 if EVERY else 180_000):
+        for room in range(16_384, 1_000_000, 4096 if EVERY else 240_000):
             gateway.sandbox.reset()
             for number in range(1, 25):  # so that each id is committed alone
                 gateway.sandbox.script(slow(number % 12 * 0.03), on="submit", nth=number)

@@ -93,7 +93,7 @@ class Submitting:
             return
         job.lost = None
         engine.accepted(job, accepted.task_id)
-        engine.account.accepted(engine.running)
+        engine.account.accepted(engine.running, engine.cost(job.request) if engine.account.broke else None)
         snapshot = engine.talk.cleaned(accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS))
         log.info("job %s: accepted as %s", job.key, job.task_id)
         job.show(Status.IN_PROGRESS, snapshot)

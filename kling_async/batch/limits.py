@@ -59,16 +59,17 @@ class Limits:
         if estimate is None:
             if self.budget is None and self.most_per_job is None:
                 return None
-            return _exceeded("unknown_price", "its price is not known, and there is a limit on what may be spent")
+            words = "the price of the next job is not known, and there is a limit on what may be spent"
+            return _exceeded("unknown_price", words)
         if self.most_per_job is not None and estimate > self.most_per_job:
-            words = f"it costs {self._said(estimate)}; at most {self._said(self.most_per_job)} is allowed for one job"
+            allowed = f"at most {self._said(self.most_per_job)} is allowed for one job"
+            words = f"the next job costs {self._said(estimate)}; {allowed}"
             return _exceeded("max_cost_per_job", words)
         left = self.left
         if left is not None and estimate > left:
             assert self.budget is not None  # noqa: S101 - there is something left of it
-            words = (
-                f"it costs {self._said(estimate)}, and {self._said(max(left, 0))} of {self._said(self.budget)} is left"
-            )
+            rest = f"of {self._said(self.budget)} {amount_of(max(left, 0)):,f} are left"
+            words = f"the next job costs {self._said(estimate)}, and {rest}"
             return _exceeded("budget", words)
         return None
 

@@ -176,10 +176,19 @@ def remembers(gateway: Gateway, entry: Entry, now: float) -> bool:
     return 0 <= now - entry.intent_at < gateway.dedupes_for
 
 
+def resolves(gateway: Gateway) -> bool:
+    """Tell whether the gateway can say what became of a job in doubt: it knows keys, or looks jobs up."""
+    return gateway.dedupes_by_key or _finds(gateway)
+
+
 def can_find(gateway: Gateway, entry: Entry) -> bool:
     """Tell whether the gateway can look a job in doubt up."""
+    return not _forbids(entry) and _finds(gateway)
+
+
+def _finds(gateway: Gateway) -> bool:
     try:
-        exchange = gateway.find("check") if not _forbids(entry) else None
+        exchange = gateway.find("check")
     except Exception:  # noqa: BLE001 - a plug-in's fault must not end the run
         return False
     if exchange is not None:

@@ -98,6 +98,9 @@ class Writer:
             self._closed = True
         failpoints.reach("checkpoint.before")
         with contextlib.suppress(sqlite3.Error):
+            # Someone who reads keeps the log from being taken in when the last connection closes.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with contextlib.suppress(sqlite3.Error):
             connection.close()
         gone = JournalError(f"the writer of the journal {self._path} has ended", code="closed", stage="journal")
         while True:

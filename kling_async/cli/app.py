@@ -196,7 +196,7 @@ def gateways_command(as_json: bool) -> None:
 @kling.command("sandbox")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: a free one.")
 @click.option("--speed", type=click.FloatRange(0.01, 100_000), default=1.0, show_default=True, help="How much faster.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Everything random follows from it.")
+@click.option("--seed", type=int, help="Everything random follows from it, task ids too (default: another each time).")
 @click.option("--balance", type=click.FloatRange(min=0), help="Credits in the account (default: endless).")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Calls a second (default: no limit).")
 @click.option("--max-running", type=click.IntRange(min=1), help="Jobs that may run at once (default: no limit).")

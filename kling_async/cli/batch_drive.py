@@ -5,17 +5,20 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 from attrs import define, evolve, field
 
+from kling_async.batch.amounts import amount_of
 from kling_async.batch.batch import Batch
 from kling_async.batch.course import Course
 from kling_async.batch.entry import Entry
 from kling_async.batch.reading import Reading
+from kling_async.batch.recovery import resolves
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Summary
-from kling_async.cli.codes import INTERRUPTED, WORK_LEFT, code_of_batch
+from kling_async.cli.codes import INTERRUPTED, LIMIT, WORK_LEFT, code_of_batch
 from kling_async.cli.drive import on_loop
 from kling_async.cli.events import Event
 from kling_async.cli.failures import failure_file, write_failures, write_sidecar
@@ -28,7 +31,7 @@ from kling_async.cli.stepping import event_of, late, left
 from kling_async.cli.summary import summary_lines
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, View
-from kling_async.cli.whatnext import closing_lines, standing
+from kling_async.cli.whatnext import Closing, standing
 from kling_async.cli.words import count, one_line, span
 from kling_async.errors import DownloadError, JournalError, KlingError
 from kling_async.results import Failure, Outcome
@@ -121,7 +124,7 @@ class _Running:
     @classmethod
     def of(cls, order: BatchOrder, session: KlingSession, batch: Batch) -> "_Running":
         """Return the run of an opened batch."""
-        tally = Tally(0, asyncio.get_running_loop().time(), left_out=order.left_out)
+        tally = Tally(0, asyncio.get_running_loop().time(), left_out=order.left_out, recorded=True)
         output = Output(events=order.look.json, urls=order.directory is None)
         run = cls(order, session, batch, tally, output, view_for(order.look, tally, output))
         summary = run._asked()
@@ -148,7 +151,7 @@ class _Running:
     @property
     def only(self) -> frozenset[str] | None:
         """The names of the jobs that are asked for; rows of an earlier file that are in this one no more are not."""
-        return frozenset(item.key for item in self.order.items) or None
+        return self.order.only or frozenset(item.key for item in self.order.items) or None
 
     def _asked(self) -> Summary:
         """Return where the batch stands; of what is planned, only what is asked for counts."""
@@ -309,12 +312,30 @@ class _Running:
         if not self.order.look.quiet or code:
             gateway = self.session.gateway.name
             lines = summary_lines(self.tally, now, gateway) if self.tally.total else [standing(summary)]
-            for line in [*lines, *closing_lines(self.order, summary, code, self.stopped, failures)]:
+            closing = Closing(
+                order=self.order,
+                summary=summary,
+                whole=self.batch.summary(),
+                code=code,
+                signal=self.stopped,
+                failures=failures,
+                shown=self.tally.total,
+                resolves=resolves(self.session.gateway),
+                needed=self._needed() if code == LIMIT else None,
+            )
+            for line in [*lines, *closing.lines()]:
                 talk(line)
         for words in (self.broken, self.output.broken):
             if words:
                 talk(words)
         return code
+
+    def _needed(self) -> Decimal | None:
+        """Return the budget that everything planned would need; None where a price is not known."""
+        summary = self.batch.summary()
+        prices = [entry.estimate for entry in self.batch.entries(State.PLANNED)]
+        known = [price for price in prices if price is not None]
+        return summary.spent + summary.reserved + amount_of(sum(known)) if len(known) == len(prices) else None
 
     def _failures(self) -> Path | None:
         """Write the rows that failed beside the videos; returns where, if there are any."""

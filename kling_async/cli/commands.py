@@ -13,7 +13,7 @@ from attrs import evolve
 from kling_async.batch.owner import refuse_driven
 from kling_async.cli.checking import refusal
 from kling_async.cli.codes import UNEXPECTED, USAGE
-from kling_async.cli.intake import bounds_of, kept, planned, twin_of, unsent, unused
+from kling_async.cli.intake import bounds_of, changed_rows, held_by, kept, planned, twin_of, unsent, unused
 from kling_async.cli.on_record import command
 from kling_async.cli.order import BatchOrder
 from kling_async.cli.output import json_line, talk
@@ -86,11 +86,13 @@ def run_file(given: Mapping[str, Any]) -> int:
     else:
         path = store.latest_for(path)
     refuse_driven(path)
+    if changed := changed_rows(path, items):
+        return _tell_changed(name, changed, look)
     left = unsent(path, items)
     tell_refused(setup, [item.request for item in left], look)
     bounds = kept(bounds, path)
     price = priced(setup.adapter(), [item.request for item in left])
-    if left and not setup.sandbox and not agreed(price, bounds.budget, yes=given["yes"]):
+    if left and not setup.sandbox and not agreed(price, bounds.budget, yes=given["yes"], held=held_by(path)):
         return USAGE
     store.prepare()
     directory = None if given["no_download"] else made_directory(output)
@@ -109,6 +111,13 @@ def run_file(given: Mapping[str, Any]) -> int:
         session=session,
     )
     return drive_batch(order)
+
+
+def _tell_changed(name: str, changed: Sequence[Problem], look: Look) -> int:
+    rows = count(len(changed), "row asks", "rows ask")
+    _list(f"{one_line(name)} cannot run: {rows} for something else than was sent under that name", changed, look)
+    talk("\n  Give what is new a name of its own. A row that failed is mended in the file of failures.")
+    return USAGE
 
 
 def checked(name: str, kind: str | None, *, look: Look, skip: bool = False) -> Reading:

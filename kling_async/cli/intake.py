@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from attrs import evolve
 
+from kling_async.batch.amounts import amount_of
 from kling_async.batch.keys import Names, Planned, digest_of
 from kling_async.batch.reading import Reading
 from kling_async.batch.states import State
 from kling_async.cli.order import Bounds
+from kling_async.cli.problems import Problem
 from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
 from kling_async.cli.store import Store
+from kling_async.cli.words import one_line
 from kling_async.errors import JournalError
 
 
@@ -42,6 +46,20 @@ def unsent(path: Path, items: Sequence[Planned]) -> list[Planned]:
     return [item for item in items if sent.get(item.key) != digest_of(item.request)]
 
 
+def changed_rows(path: Path, items: Sequence[Planned]) -> list[Problem]:
+    """Return a problem for each row whose name belongs to another request that was sent already."""
+    if not path.is_file() or not path.stat().st_size:
+        return []
+    fixed = (State.PLANNED, State.REJECTED)  # what was surely never accepted takes the new request
+    with Reading(path) as journal:
+        sent = {key: digest for key, state, digest in journal.stands() if state not in fixed}
+    return [
+        Problem(f"row {item.row}", "id", f"{one_line(repr(item.key), 60)} was sent with another request", row=item.row)
+        for item in items
+        if item.key in sent and sent[item.key] != digest_of(item.request)
+    ]
+
+
 def unused(path: Path) -> Path:
     """Return the name of a journal that does not exist yet."""
     if not path.exists():
@@ -65,6 +83,14 @@ def twin_of(store: Store, content: bytes, setup: Setup) -> Path | None:
         if paid and facts.options.get("content") == content.hex():
             return path
     return None
+
+
+def held_by(path: Path) -> Decimal:
+    """Return what the jobs of a run take of a budget already."""
+    if not path.is_file() or not path.stat().st_size:
+        return Decimal(0)
+    with Reading(path) as journal:
+        return amount_of(journal.counts().held)
 
 
 def kept(bounds: Bounds, path: Path) -> Bounds:

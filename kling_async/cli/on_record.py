@@ -16,7 +16,7 @@ from kling_async.batch.owner import driven_by
 from kling_async.batch.reading import Facts, Reading
 from kling_async.batch.summary import Summary
 from kling_async.cli.store import Store
-from kling_async.cli.words import one_line
+from kling_async.cli.words import one_line, program
 from kling_async.errors import JournalError
 
 
@@ -83,7 +83,7 @@ def command(verb: str, path: Path, store: str | None) -> str:
     here = path.parent == place
     name = path.stem if here else str(path)
     flag = f" --store {shlex.quote(one_line(store))}" if here and store else ""
-    return f"kling {verb} {shlex.quote(one_line(name))}{flag}"
+    return f"{program()} {verb} {shlex.quote(one_line(name))}{flag}"
 
 
 def moment(at: float | None) -> datetime | None:

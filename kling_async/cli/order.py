@@ -53,6 +53,7 @@ class BatchOrder:
         left_out: rows of the file that are not valid and left out.
         store: what `--store` named, or None.
         content: a hash of the file that the items came from, or None.
+        only: the names of the planned jobs that are sent, or None for the items, or all.
         prepare: changes the batch before it runs; returns what to say about that, or "".
         session: the session, if it is made already; not entered.
     """
@@ -68,6 +69,7 @@ class BatchOrder:
     left_out: int = 0
     store: str | None = None
     content: str | None = None
+    only: frozenset[str] | None = None
     prepare: Callable[[Batch], str] | None = None
     session: KlingSession | None = None
 

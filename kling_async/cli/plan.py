@@ -11,7 +11,7 @@ from attrs import define, field
 from kling_async.cli.checking import refusal
 from kling_async.cli.codes import DONE, USAGE
 from kling_async.cli.commands import checked, print_json, print_lines
-from kling_async.cli.intake import planned, unsent
+from kling_async.cli.intake import changed_rows, planned, unsent
 from kling_async.cli.problems import Problem, problem_lines
 from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
@@ -50,6 +50,7 @@ class _Plan:
     megabytes: float = 0.0
     slots: int | None = None
     directory: str = ""
+    changed: list[Problem] = field(factory=list)
 
     def add(self, jobs: Sequence[Job]) -> None:
         """Check and price jobs."""
@@ -92,16 +93,18 @@ def plan_file(given: Mapping[str, Any]) -> int:
     jobs = reading.jobs[: given["limit"]]
     store = Store(given["store"])
     path = store.latest_for(store.journal_for(name, setup.name, reading.content, sandbox=False))
-    left = {item.row for item in unsent(path, planned(jobs))}
+    items = planned(jobs)
+    left = {item.row for item in unsent(path, items)}
     there = path.stem if path.is_file() else ""
     plan = _Plan(gateway, run=there, slots=slot_limit(given["concurrency"]), directory=given["output"])
     plan.ended = len(jobs) - len(left)
+    plan.changed = changed_rows(path, items)
     plan.add([job for job in jobs if job.row in left])
     if given["as_json"]:
         print_json(_document(plan, given["file"], len(jobs)))
     else:
         print_lines(_lines(plan, given["file"], len(jobs)))
-    return USAGE if plan.refused else DONE
+    return USAGE if plan.refused or plan.changed else DONE
 
 
 def _lines(plan: _Plan, name: str, jobs: int) -> list[str]:
@@ -126,6 +129,10 @@ def _lines(plan: _Plan, name: str, jobs: int) -> list[str]:
         ended = count(plan.ended, "row was", "rows were")
         lines += ["", f"  done    {ended} sent before, in run {plan.run}; the table is what is left"]
     lines += ["", *_forecast(plan, made)]
+    if plan.changed:
+        rows = count(len(plan.changed), "row asks", "rows ask")
+        lines += ["", f"{rows} for something else than was sent under that name, so that `run` would refuse the file:"]
+        lines += problem_lines(plan.changed)
     if plan.refused:
         would = count(plan.refused_rows, "row would fail", "rows would fail")
         lines += ["", f"{would} at {plan.gateway.name} before anything is sent for it:"]
@@ -182,6 +189,7 @@ def _document(plan: _Plan, name: str, jobs: int) -> dict[str, Any]:
         "rows": jobs,
         "run": plan.run or None,
         "sent_before": plan.ended,
+        "changed": [each.row for each in plan.changed],
         "megabytes": round(plan.megabytes, 1),
         "groups": groups,
         "cost": f"{plan.total:f}",

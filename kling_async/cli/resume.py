@@ -7,13 +7,14 @@ from typing import Any
 import click
 from attrs import evolve
 
-from kling_async.batch.batch import Batch
+from kling_async.batch.amounts import amount_of
+from kling_async.batch.batch import Batch, kinds_of, summary_of
 from kling_async.batch.entry import Entry
 from kling_async.batch.owner import refuse_driven
 from kling_async.batch.reading import Facts, Reading
 from kling_async.batch.states import State
 from kling_async.cli.batch_drive import drive_batch
-from kling_async.cli.codes import DONE, IN_DOUBT, USAGE
+from kling_async.cli.codes import DONE, IN_DOUBT, USAGE, code_of_batch
 from kling_async.cli.commands import look_of, made_directory, ready
 from kling_async.cli.drive import on_loop
 from kling_async.cli.order import BatchOrder, bounds_again, setup_again
@@ -32,18 +33,18 @@ def resume_run(given: Mapping[str, Any]) -> int:
 
 
 def retry_run(given: Mapping[str, Any]) -> int:
-    """Plan a new attempt for jobs that failed, and go on."""
-    kinds, doubtful = given["only"], given["in_doubt"]
+    """Make a new attempt for jobs that failed, and for no others."""
+    doubtful = given["in_doubt"]
     states = [State.REJECTED, State.FAILED, State.SUCCEEDED] + ([State.IN_DOUBT] if doubtful else [])
-    wanted = [kind for text in kinds for kind in text.split(",") if kind.strip()]
+    wanted = [kind.strip() for text in given["only"] for kind in text.split(",") if kind.strip()]
 
     def prepare(batch: Batch) -> str:
-        chosen = batch.retry([kind.strip() for kind in wanted], in_doubt=doubtful)
+        chosen = batch.retry(wanted, in_doubt=doubtful)
         return f"{count(chosen, 'job gets', 'jobs get')} a new attempt"
 
     if doubtful:
         talk("Jobs in doubt may have been accepted: sent again, they may be paid for twice.")
-    return _again(given, [State.PLANNED, *states], prepare, "Try again", wanted)
+    return _again(given, states, prepare, "Try again", wanted)
 
 
 def _again(
@@ -57,30 +58,49 @@ def _again(
     refuse_driven(path)
     with Reading(path) as journal:
         order = _order(path, journal.facts(), given)
-        asked = [entry.asked() for entry in journal.each(states) if _chosen(entry, kinds or [])]
+        held = journal.counts().held
+        there = [entry for state in states for entry in journal.each([state])]
+        chosen = there if kinds is None else [entry for entry in there if _chosen(entry, kinds)]
+        code = code_of_batch(
+            summary_of(journal), downloads=order.directory is not None, signal=None, broken=False, fail_under=None
+        )
+    if kinds is not None and not chosen:
+        return _nothing_chosen(kinds, there, code)
     session = ready(order.setup)
-    price = priced(order.setup.adapter(), asked)
+    price = priced(order.setup.adapter(), [entry.asked() for entry in chosen])
     free = order.setup.sandbox or not price.jobs
-    if not free and not agreed(price, order.bounds.budget, yes=given["yes"], what=what):
+    if not free and not agreed(price, order.bounds.budget, yes=given["yes"], what=what, held=amount_of(held)):
         return USAGE
-    return drive_batch(evolve(order, session=session, prepare=prepare))
+    only = None if kinds is None else frozenset(entry.key for entry in chosen)
+    return drive_batch(evolve(order, session=session, prepare=prepare, only=only))
+
+
+def _nothing_chosen(kinds: list[str], there: list[Entry], code: int) -> int:
+    """Say that there is nothing to try again; returns how the run stands."""
+    if not kinds:
+        talk("No job failed: there is nothing to try again.")
+        return code
+    names = sorted({name for entry in there for name in kinds_of(entry)})
+    talk(f"No job failed of the kind {one_line(', '.join(kinds), 100)}; nothing was sent.")
+    if names:
+        talk(f"  kinds that can be named: {one_line(', '.join(names))}")
+    return USAGE
 
 
 def _chosen(entry: Entry, kinds: list[str]) -> bool:
-    from kling_async.batch.batch import kinds_of
-
     wanted = {kind.strip().casefold() for kind in kinds}
     if entry.state is State.SUCCEEDED:  # made, and its video can be had no more
         return "expired" in wanted & kinds_of(entry)
-    return entry.state is State.PLANNED or not wanted or bool(wanted & kinds_of(entry))
+    return not wanted or bool(wanted & kinds_of(entry))
 
 
 def _order(path: Path, facts: Facts, given: Mapping[str, Any]) -> BatchOrder:
     """Return the order of an earlier run, with the flags that were given now in the place of its own."""
     said = explicit(given)
-    options = {"gateway": facts.gateway, **facts.options}
-    if not said.get("base_url") and not options.get("base_url"):
-        options["base_url"] = None
+    options = {**facts.options, "gateway": facts.gateway}
+    if not options.get("sandbox"):
+        # Where it was sent is where its jobs are, whatever the environment says by now.
+        options["base_url"] = facts.base_url
     name = said.get("output", _place(options.get("output"), facts.directory))
     wanted = said.get("no_download") is not True and (options.get("download", True) or "output" in said)
     directory = made_directory(str(name)) if wanted and name else None
@@ -145,8 +165,6 @@ async def _reconciled(order: BatchOrder, *, as_json: bool) -> int:
 
 def _doubt(entry: Entry, unit: str) -> str:
     from datetime import UTC, datetime
-
-    from kling_async.batch.amounts import amount_of
 
     sent = datetime.fromtimestamp(entry.intent_at or 0, UTC).isoformat(timespec="seconds")
     row = f"row {entry.row}   " if entry.row is not None else ""

@@ -1,6 +1,7 @@
 """`kling sandbox`: a simulated gateway on a loopback port until Ctrl-C."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ def serve_sandbox(given: Mapping[str, Any]) -> int:
     """Serve until a signal comes."""
     settings = dict(given)
     port = settings.pop("port")
+    if settings["seed"] is None:
+        settings["seed"] = int.from_bytes(os.urandom(4))  # no task id of an earlier one, which a journal may hold
     return on_loop(_served(Sandbox(**settings), port))
 
 

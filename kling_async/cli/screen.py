@@ -102,7 +102,8 @@ class Screen:
         waiting = max(0, tally.total - tally.ended - moment.used)
         parts = [
             f"{tally.counts['succeeded']} done",
-            f"{tally.failures} failed",
+            f"{tally.failures - tally.counts['in_doubt']} failed",
+            f"{tally.counts['in_doubt']} in doubt" if tally.counts["in_doubt"] else "",
             f"{tally.counts['late']} late" if tally.counts["late"] else "",
             f"{moment.used}/{moment.slots if moment.slots is not None else '-'} slots",
             f"{waiting} waiting",

@@ -47,7 +47,9 @@ def priced(gateway: Gateway, requests: Iterable[Request]) -> Price:
     return Price(jobs, total, unknown, unit)
 
 
-def agreed(price: Price, budget: Decimal | str | None, *, yes: bool, what: str = "Start") -> bool:
+def agreed(
+    price: Price, budget: Decimal | str | None, *, yes: bool, what: str = "Start", held: Decimal = Decimal(0)
+) -> bool:
     """Have the user's word before real money is spent.
 
     Without a terminal nobody can be asked: then `--yes` and `--budget` must say it. Raises `click.UsageError`.
@@ -57,6 +59,7 @@ def agreed(price: Price, budget: Decimal | str | None, *, yes: bool, what: str =
         budget: the limit in force; "none" for an explicit one of none, None where nobody named one.
         yes: whether the flag was given.
         what: the verb of the question.
+        held: what earlier jobs of the run take of the budget.
     """
     if budget not in (None, "none") and price.unknown:
         unknown = count(price.unknown, "job has a price", "jobs have a price")
@@ -71,7 +74,10 @@ def agreed(price: Price, budget: Decimal | str | None, *, yes: bool, what: str =
         return True
     if yes:
         return True
-    stops = "" if budget in (None, "none") else f" (stops at {money(Decimal(str(budget)), price.unit)})"
+    stops = ""
+    if budget not in (None, "none"):
+        used = f", of which {money(held, '').strip()} are used" if held else ""
+        stops = f" (stops at {money(Decimal(str(budget)), price.unit)}{used})"
     if click.confirm(f"{what} {count(price.jobs, 'job')} for {price}{stops}?", default=False, err=True):
         return True
     talk("Nothing was sent.")

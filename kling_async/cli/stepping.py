@@ -8,7 +8,6 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.states import State, Step
 from kling_async.cli.events import Event
 from kling_async.cli.reading import Named
-from kling_async.cli.words import fetch_command
 from kling_async.errors import DownloadError, KlingError
 from kling_async.results import Failure, Status
 
@@ -65,16 +64,14 @@ def late(failure: Failure, row: int, resume: str) -> Event | None:
     if failure.status is not Status.IN_PROGRESS or isinstance(failure.error, DownloadError):
         return None
     error: KlingError = failure.error
-    if failure.task_id:
-        there = f"`{resume}`, or `{fetch_command(failure.task_id)}`"
-        error = error.evolve(message=error.message.replace("`attach`", there))
-    return Event("late", Named(row, failure.key), failure.task_id, charged=failure.charged, error=error)
+    error = error.evolve(message=error.message.replace("`attach`", f"`{resume}`"))
+    return Event("late", Named(row, failure.key), failure.task_id, error=error)
 
 
 def left(entry: Entry) -> Event:
     """Return the event for a job that is under way when the program leaves at once."""
     job = named(entry)
     if entry.state is State.ACCEPTED:
-        return Event("late", job, entry.task_id, charged="unknown", message="still being made; it stays on record")
+        return Event("late", job, entry.task_id, message="still being made; it stays on record")
     words = "was being sent when the program left; whether the gateway took it is not known"
     return Event("in_doubt", job, charged="unknown", message=words)

@@ -12,7 +12,7 @@ MOST_NAMED = 100
 _TITLES = {
     "failed": "failed",
     "download_failed": "made, but not downloaded",
-    "late": "late: no result yet; still being made at the gateway and paid for",
+    "late": "still being made at the gateway, and paid for",
     "in_doubt": "in doubt: sent, and nobody can say whether the gateway took it",
     "not_sent": "not sent",
 }
@@ -34,7 +34,7 @@ def summary_lines(tally: Tally, now: float, gateway: str = "the gateway") -> lis
     if tally.troubles:
         lines += ["", "Not done:"]
         for kind in _TITLES:
-            lines += _of_kind(kind, [event for event in tally.troubles if event.kind == kind])
+            lines += _of_kind(kind, [each for each in tally.troubles if each.kind == kind], recorded=tally.recorded)
     if counts["in_doubt"]:
         lines.append(
             f"  Look at {one_line(gateway, 60)} before you send again what is in doubt: it may have been charged."
@@ -49,7 +49,7 @@ def _spend(tally: Tally) -> str:
     return spent
 
 
-def _of_kind(kind: str, events: Sequence[Event]) -> Iterator[str]:
+def _of_kind(kind: str, events: Sequence[Event], *, recorded: bool) -> Iterator[str]:
     if kind == "not_sent":
         if events:
             rows = _ranges(event.job.row for event in events if event.job is not None)
@@ -65,16 +65,16 @@ def _of_kind(kind: str, events: Sequence[Event]) -> Iterator[str]:
         yield f"  {len(members):,} {_TITLES[kind]}{': ' if kind == 'failed' else '   '}{'   '.join(words)}"
         members.sort(key=lambda event: event.job.row if event.job is not None else 0)
         shown = members if kind in ("late", "in_doubt") else members[:MOST_NAMED]
-        yield from (f"      {_one(event)}" for event in shown)
+        yield from (f"      {_one(event, recorded=recorded)}" for event in shown)
         if len(members) > len(shown):
             yield f"      and {len(members) - len(shown):,} more (--json names every one)"
 
 
-def _one(event: Event) -> str:
+def _one(event: Event, *, recorded: bool) -> str:
     job, error = event.job, event.error
     parts = [f"row {job.row}", one_line(job.key, 80)] if job is not None else []
     parts.append(one_line(error.message if error is not None else event.message))
-    if event.task_id and event.kind in ("late", "download_failed"):
+    if event.task_id and event.kind in ("late", "download_failed") and not recorded:
         command = fetch_command(event.task_id)
         parts += [] if command in parts[-1] else [command]
     elif event.task_id:

@@ -23,6 +23,7 @@ class Tally:
         troubles: every event that is no success, in order.
         running: when each job that is being made was accepted.
         left_out: rows that are not valid and no jobs of this run.
+        recorded: whether a journal has the jobs, so that nobody needs to take up a task by its id.
     """
 
     total: int
@@ -35,6 +36,7 @@ class Tally:
     seconds: float = 0.0
     timed: int = 0
     left_out: int = 0
+    recorded: bool = False
 
     def take(self, event: Event, now: float) -> None:
         """Count one event."""
@@ -51,7 +53,7 @@ class Tally:
             self.running.pop(event.job.key, None)
         if event.credits is not None:
             self.spent += event.credits
-        elif event.charged in ("yes", "unknown"):
+        elif event.charged in ("yes", "unknown") and event.kind != "in_doubt":
             self.unpriced += 1
         if event.kind == "succeeded" and event.seconds is not None:
             self.seconds += event.seconds

@@ -92,7 +92,8 @@ class Plain:
         tally = self.tally
         left = tally.left(moment.now, moment.slots)
         self.say(
-            f"{clock()} done={tally.counts['succeeded']}/{tally.total} failed={tally.failures} "
+            f"{clock()} done={tally.counts['succeeded']}/{tally.total} "
+            f"failed={tally.failures - tally.counts['in_doubt']} in_doubt={tally.counts['in_doubt']} "
             f"active={moment.used} 429={moment.refused} spent={tally.spent:f} "
             f"left={span(left) if left is not None else 'learning'}"
         )

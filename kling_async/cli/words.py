@@ -1,8 +1,11 @@
 """Words for people: one line each, without a character that could steer a terminal."""
 
 import shlex
+import sys
 from collections.abc import Iterable
 from decimal import Decimal
+from pathlib import Path
+from shutil import which
 
 from kling_async.errors import bounded
 
@@ -37,9 +40,20 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} m"
 
 
+def program() -> str:
+    """Return the command as the user can type it: `kling` where that is this one, else its path."""
+    typed = Path(sys.argv[0])
+    if typed.name not in ("kling", "kling-async") or not typed.is_file():
+        return "kling"
+    found = which(typed.name)
+    if found is not None and Path(found).resolve() == typed.resolve():
+        return typed.name
+    return shlex.quote(one_line(typed))
+
+
 def fetch_command(task_id: str) -> str:
     """Return the command that picks a task up; quoted where a shell would read its id otherwise."""
-    return f"kling fetch {shlex.quote(one_line(task_id, 140))}"
+    return f"{program()} fetch {shlex.quote(one_line(task_id, 140))}"
 
 
 def columns(rows: Iterable[Iterable[str]], *, right: Iterable[int] = (), gap: str = "   ") -> list[str]:

@@ -91,9 +91,12 @@ class Account:
         pauses = (self.paused_until, self.submits_paused_until, self.full_until)
         return min((pause for pause in pauses if pause > now), default=math.inf)
 
-    def accepted(self, running: int) -> None:
-        """Take note that the gateway took a job; `running` counts it."""
+    def accepted(self, running: int, cost: Cost | None = None) -> None:
+        """Take note that the gateway took a job of this cost; `running` counts it."""
         self.accepts += 1
+        refused = self.refused_cost
+        if self.broke is not None and cost is not None and refused is not None and cost.amount >= refused.amount:
+            self.solvent()  # there is money again
         self.failures = 0
         if self.level is not None and running > self.level:
             self.level = running

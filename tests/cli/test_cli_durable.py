@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import sqlite3
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from cli_helpers import EXAMPLE, KEY, QUICK, Kling, child, events_in
 
+from kling_async.batch import Reading
 from kling_async.sandbox import Sandbox, drop_after_accept, ends_after, expired_link, fail, http
 from kling_async.sandbox.server import ThreadedServer
 
@@ -61,7 +63,8 @@ def test_a_changed_row_that_was_made_is_refused_by_name(run_kling: Kling, gatewa
     run_kling("run", rows("a"), *QUICK)
     done = run_kling("run", rows("another prompt"), *QUICK)
     assert done.exit_code == 2
-    assert "'job-1' names another request of this batch" in done.stderr
+    assert "row 1   id   'job-1' was sent with another request" in done.stderr
+    assert run_kling("plan", "shots.csv").exit_code == 2
     assert prompts(gateway) == ["a"]
 
 
@@ -345,6 +348,51 @@ def test_a_video_that_is_gone_is_paid_for_again_only_with_a_word(run_kling: Klin
         assert gateway.ledger.accepted == 1
     run_kling("retry", "--only", "expired", "--yes", *QUICK)
     assert gateway.ledger.accepted == 2
+
+
+def test_resume_knows_its_gateway_and_its_address_without_the_environment(
+    run_kling: Kling, gateway: ThreadedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_kling("run", rows("a", "b"), "--yes", "--budget", "200", *QUICK)
+    monkeypatch.delenv("KLING_GATEWAY")
+    monkeypatch.delenv("KLING_BASE_URL")
+    assert run_kling("resume", "--yes", "--budget", "none", *QUICK).exit_code == 0
+    assert gateway.ledger.accepted == 2
+
+
+def test_retry_sends_nothing_but_what_is_tried_again(run_kling: Kling, gateway: ThreadedServer) -> None:
+    name = rows("a [sandbox: fail]", "b", "c")
+    run_kling("run", name, "--yes", "--budget", "200", "-j", "1", "--max-failures", "1", *QUICK)
+    assert len(prompts(gateway)) == 1
+    run_kling("retry", "--yes", "--budget", "none", *QUICK)
+    assert prompts(gateway) == ["a [sandbox: fail]", "a [sandbox: fail]"]
+
+
+def test_a_kind_of_failure_that_nobody_had_is_told_with_those_that_are(
+    run_kling: Kling, gateway: ThreadedServer
+) -> None:
+    run_kling("run", rows("a [sandbox: fail]"), *QUICK)
+    done = run_kling("retry", "--only", "nonsense", "--yes", *QUICK)
+    assert done.exit_code == 2
+    assert "kinds that can be named: failed, generationfailed, generationfailederror" in done.stderr
+    assert gateway.ledger.accepted == 1
+
+
+def test_the_budget_that_would_be_enough_is_named(run_kling: Kling, gateway: ThreadedServer) -> None:
+    done = run_kling("run", rows("a", "b", "c"), "--yes", "--budget", "300", *QUICK)
+    assert "the next job costs 200 credits, and of 300 credits 100 are left" in done.stderr
+    assert "--budget 600\n" in done.stderr
+    assert run_kling("resume", "--yes", "--budget", "600", *QUICK).exit_code == 0
+
+
+def test_a_reader_leaves_the_journal_one_file_at_the_end(run_kling: Kling, gateway: ThreadedServer) -> None:
+    gateway.sandbox.script(ends_after(1.5))
+    process, _ = begun("shots.csv", count=3)
+    with Reading(journal()) as looking:
+        looking.counts()
+        process.communicate(timeout=60)
+        shutil.copy(journal(), "copy.db")  # without its log
+    assert json.loads(run_kling("status", "./copy.db", "--json").stdout)["downloaded"] == 3
 
 
 def test_resume_from_elsewhere_finds_the_videos_place(

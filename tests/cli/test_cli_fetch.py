@@ -51,24 +51,24 @@ def test_fetch_refuses_what_cannot_be_a_task_or_a_place(
     assert run_kling("fetch", *flags).exit_code == 2
 
 
-def test_a_job_that_is_late_names_the_command_that_fetches_it(run_kling: Kling, gateway: ThreadedServer) -> None:
+def test_a_job_that_is_late_names_the_command_that_goes_on_with_it(run_kling: Kling, gateway: ThreadedServer) -> None:
     Path("x.csv").write_text("prompt\nx [sandbox: stuck]\n")
     done = run_kling("run", "x.csv", "--timeout", "0.3", "--json", *QUICK)
     late = next(event for event in events_in(done.stdout) if event["event"] == "late")
-    assert f"`kling fetch {late['task_id']}` picks it up" in late["message"]
+    assert "`kling resume x-" in late["message"]
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("      row 1")]
-    assert line.count(f"kling fetch {late['task_id']}") == 1
+    assert f"task {late['task_id']}" in line
+    assert "kling fetch" not in done.stderr  # a run on record takes it up by itself
     assert "attach" not in done.output
     again = run_kling("fetch", late["task_id"], "--timeout", "0.3", *QUICK)
     assert again.exit_code == 7
     assert f"kling fetch {late['task_id']}" in again.stderr
 
 
-def test_a_video_that_was_not_downloaded_names_the_command_that_fetches_it(
+def test_a_clip_that_was_not_downloaded_names_the_command_that_fetches_it(
     run_kling: Kling, gateway: ThreadedServer
 ) -> None:
-    Path("x.csv").write_text("prompt\nx [sandbox: truncated_mp4]\n")
-    done = run_kling("run", "x.csv", "--json", *QUICK)
+    done = run_kling("make", "x [sandbox: truncated_mp4]", "--json", *QUICK)
     failed = next(event for event in events_in(done.stdout) if event["event"] == "download_failed")
     assert f"kling fetch {failed['task_id']}" in done.stderr
 

@@ -41,7 +41,7 @@ def test_a_larger_budget_makes_what_the_first_one_left(run: Run, gateway: Thread
     assert first.returncode == 1
     assert first.stdout.startswith("3 of 3 lines are new\n")
     assert first.stdout.endswith("2 of 3 done; 400 credits spent\n")
-    assert "1 not sent: it costs 200 credits, and 100 credits of 500 credits is left" in first.stderr
+    assert "1 not sent: the next job costs 200 credits, and of 500 credits 100 are left" in first.stderr
     second = run(600)
     assert (second.returncode, second.stderr) == (0, "")
     assert second.stdout.startswith("0 of 3 lines are new\n")

@@ -10,6 +10,7 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from pathlib import Path
 from random import random
 from typing import BinaryIO, Protocol
@@ -72,11 +73,13 @@ class Kept:
         source: where the bytes came from, without the query.
         validator: the ETag that `If-Range` needs.
         total: the whole length, or None.
+        boot: which start of the machine it was; bytes that were not synced may be lost by the next.
     """
 
     source: str
     validator: str
     total: int | None = None
+    boot: str = ""
 
 
 class Keeper(Protocol):
@@ -298,7 +301,7 @@ class Download:
                 raise _error("disk", f"the video has {expected} bytes; of {free} free ones {FREE_SPACE_KEPT} are kept")
         transfer.validator = _strong_validator(answer.headers)
         if self.keeper is not None and transfer.validator is not None:
-            self.keeper.keep(Kept(source, transfer.validator, transfer.total))
+            self.keeper.keep(Kept(source, transfer.validator, transfer.total, boot_id()))
 
     def _check_size(self, size: int) -> None:
         if size > self.policy.max_bytes:
@@ -318,8 +321,8 @@ class Download:
                 self._check_size(transfer.size + held)
                 pending.append(chunk)
                 if held >= WRITE_SIZE:
-                    await _append(transfer, pending)
-                    pending, held = [], 0
+                    whole, pending, held = pending, [], 0  # what failed halfway is not written once more below
+                    await _append(transfer, whole)
                 now = loop.time()
                 if now - since >= self.policy.stall:
                     if fresh < self.policy.minimum_speed * (now - since):
@@ -356,6 +359,15 @@ def _continues(headers: Mapping[str, str], transfer: _Transfer) -> bool:
     if not match or int(match[1]) != transfer.size or headers.get("etag") not in (None, transfer.validator):
         return False
     return transfer.total is None or match[3] in ("*", str(transfer.total))
+
+
+@cache
+def boot_id() -> str:
+    """Return which start of the machine this is, or "" where the system does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _missing(target: Path) -> bool:

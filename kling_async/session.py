@@ -23,6 +23,7 @@ from kling_async.errors import (
     ConfigurationError,
     DownloadError,
     KlingError,
+    NotFoundError,
     ProtocolError,
     SessionClosedError,
     UnsupportedError,
@@ -511,10 +512,15 @@ class KlingSession:
         engine = self._here()
         try:
             found = await engine.control(self.gateway.poll([video.task_id]))
-        except KlingError:
+        except NotFoundError:
             return None
-        snapshot: Snapshot | None = found.get(video.task_id)
-        return video_of(snapshot) if snapshot is not None and snapshot.urls else None
+        except KlingError as error:
+            failure = error
+        else:
+            snapshot: Snapshot | None = found.get(video.task_id)
+            return video_of(snapshot) if snapshot is not None and snapshot.urls else None
+        words = f"the URL has expired, and the gateway could not be asked for another: {failure.message}"
+        raise DownloadError(words, code="network", stage="download", task_id=video.task_id)
 
 
 async def _to_its_end(task: asyncio.Future[None]) -> None:

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from kling_async.batch.amounts import amount_of, limit_of, micros
 from kling_async.batch.course import Course
-from kling_async.batch.entry import Entry, retried
+from kling_async.batch.entry import Entry, left_behind, retried
 from kling_async.batch.forgetting import forget
 from kling_async.batch.inputs import BatchItems, Inputs
 from kling_async.batch.journal import Journal
@@ -133,6 +133,7 @@ class Batch:
             here |= {"gateway": session.gateway.name, "unit": unit_of(session)}
         if self.directory is not None:
             here["directory"] = str(self.directory.absolute())
+            self._refuse_elsewhere(journal, facts.directory)
         journal.note(**here)
 
     def _refuse_begun(self, journal: Journal, there: str) -> None:
@@ -144,6 +145,15 @@ class Batch:
             what = "a batch at" if begun else "planned with the prices of"
             words = f"{self.path} is {what} {there}, and this session is at {self._session.gateway.name}"
             raise ConfigurationError(words, field="gateway")
+
+    def _refuse_elsewhere(self, journal: Journal, before: str | None) -> None:
+        """Keep the videos of a batch in one place: the journal knows them by names within it."""
+        assert self.directory is not None  # noqa: S101 - there is a directory
+        if before is None or not Path(before).is_dir() or Path(before).resolve() == self.directory.resolve():
+            return
+        if next(journal.each([State.DOWNLOADED]), None) is not None:
+            words = f"the videos of {self.path} are in {before}; go on there, or move that directory first"
+            raise ConfigurationError(words, field="download_to")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -357,6 +367,14 @@ class Batch:
         if said:
             self._here().note(**said)
 
+    def find(self, key: str) -> Entry | None:
+        """Return the job of a name, as the journal keeps it."""
+        return self._here().find(key)
+
+    def flush(self) -> None:
+        """Wait until everything that was handed to the journal is on disk, a few seconds at most."""
+        self._here().flush()
+
     def entries(self, *states: State) -> Iterator[Entry]:
         """Yield the jobs that stand in one of some states, as the journal keeps them."""
         return self._here().each(states)
@@ -469,13 +487,6 @@ def kinds_of(entry: Entry) -> set[str]:
         words |= {error.code.casefold()} if error.code else set()
         error = error.cause
     return words
-
-
-def left_behind(entry: Entry) -> str:
-    """Return what a new attempt leaves behind: the old one's task id and error stay in the history."""
-    import json
-
-    return json.dumps({"task_id": entry.task_id, "state": str(entry.state), "error": json.loads(entry.error or "null")})
 
 
 def unit_of(session: "KlingSession") -> str:

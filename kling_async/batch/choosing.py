@@ -97,10 +97,8 @@ class Choice:
         """Forget what was read ahead: its request may have been changed since."""
         self._as_of = self._journal.replanned
         self.flying.difference_update(entry.id for entry in self._back)
-        if self._back:
-            self._back.clear()
-            self.rewind()
-        self._page.clear()
+        self._back.clear()
+        self.rewind()
 
     def fits(self, entry: Entry) -> bool:
         """Tell whether a job may be sent now; one that may not is left aside."""

@@ -245,9 +245,9 @@ class Course:
                 await self._change()
 
     def _is_full(self) -> bool:
-        waiting = len(self._errands) + len(self._ready)
+        unread = len(self._ready) >= self._slots
         probing = self.rest.seconds > 0 and any(job.task_id is None for job in self._open)
-        return probing or len(self._open) >= self._slots or waiting >= self._slots + UNTAKEN
+        return probing or len(self._open) >= self._slots or unread or len(self._errands) >= self._slots + UNTAKEN
 
     def _upcoming(self) -> Record | None:
         """Return the next job that may be sent within the limits, or None where there is none now."""
@@ -328,6 +328,7 @@ class Course:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a %s ended unexpectedly", task.get_name(), exc_info=error)
             self.failed = error if isinstance(error, Exception) else None
+            self.stop(SessionClosedError(f"a part of the run failed: {type(error).__name__}", code="failed"))
         self._bell.ring()
 
     async def _finish(self, record: Record, job: TaskFuture) -> None:

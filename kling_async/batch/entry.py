@@ -1,7 +1,8 @@
 """One job of a batch: what the journal knows of it, and what each step makes of that. Values in, values out."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ from attrs import evolve, field, frozen
 
 from kling_async.batch.amounts import micros
 from kling_async.batch.states import State, Step, after
-from kling_async.errors import KlingError, error_from
+from kling_async.errors import JournalError, KlingError, error_from
 from kling_async.requests import Request
 from kling_async.results import Video
 from kling_async.rows import request_from
@@ -72,16 +73,30 @@ class Entry:
         return self.reserved + self.spent + self.doubted
 
     def asked(self) -> Request:
-        """Return the request."""
-        return request_from(json.loads(self.request))
+        """Return the request. Raises `JournalError` for one that is none."""
+        with self._understood("request"):
+            return request_from(json.loads(self.request))
 
     def made(self) -> Video | None:
-        """Return the video, without the gateway's raw answer."""
-        return video_from(json.loads(self.video)) if self.video else None
+        """Return the video, without the gateway's raw answer. Raises `JournalError` for one that is none."""
+        with self._understood("video"):
+            return video_from(json.loads(self.video)) if self.video else None
 
     def problem(self) -> KlingError | None:
-        """Return why there is no video, or no file."""
-        return error_from(json.loads(self.error)) if self.error else None
+        """Return why there is no video, or no file. Raises `JournalError` for what is no error."""
+        with self._understood("error"):
+            return error_from(json.loads(self.error)) if self.error else None
+
+    @contextmanager
+    def _understood(self, what: str) -> Iterator[None]:
+        wrong = False
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+            wrong = True
+        if wrong:
+            words = f"the {what} of job {self.key} is none that this version reads; restore a copy of the journal"
+            raise JournalError(words, code="corrupt", stage="journal", key=self.key, task_id=self.task_id)
 
 
 def intended(entry: Entry, at: float, reserve: int) -> Entry:
@@ -159,6 +174,12 @@ def retried(entry: Entry) -> Entry:
     gone: dict[str, Any] = {"task_id": None, "gateway": None, "intent_at": None, "accepted_at": None, "ended_at": None}
     bare = evolve(entry, state=state, attempt=entry.attempt + 1, reserved=0, doubted=doubted, **gone)
     return evolve(bare, error=None, charged=None, video=None, part=None, size=None, sha256=None)
+
+
+def left_behind(entry: Entry) -> str:
+    """Return what a new attempt leaves behind, for the history: the old one's task id and error."""
+    error = json.loads(entry.error) if entry.error else None
+    return json.dumps({"task_id": entry.task_id, "state": str(entry.state), "error": error})
 
 
 def told(error: KlingError) -> str:

@@ -14,7 +14,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.record import Record
 from kling_async.batch.states import Step
-from kling_async.download import Kept, digest_of_file, file_name, is_taken
+from kling_async.download import Kept, boot_id, digest_of_file, file_name, is_taken
 from kling_async.errors import DownloadError, KlingError
 from kling_async.results import Video
 
@@ -94,6 +94,8 @@ class Fetching:
     async def _kept(self, entry: Entry, target: Path) -> Kept | None:
         """Return how far the transfer had come. A part that was checked before is whole, whatever the server said."""
         kept = Kept(**json.loads(entry.part)) if entry.part else None
+        if kept is not None and (not kept.boot or kept.boot != boot_id()):
+            kept = None  # what was not synced before the machine went down may be zeros
         part = _part_of(target)
         if not _is_as_long(part, entry):
             return kept

@@ -4,7 +4,7 @@ import time
 from decimal import Decimal
 
 from kling_async.batch import entry as steps
-from kling_async.batch.entry import Entry
+from kling_async.batch.entry import Entry, left_behind
 from kling_async.batch.journal import Journal
 from kling_async.batch.states import State, Step
 from kling_async.errors import GenerationFailedError, SubmissionInDoubtError
@@ -18,7 +18,7 @@ def forget(journal: Journal) -> int:
     jobs = list(journal.each(under_way))
     for entry in jobs:
         ended = _ended(journal, entry)
-        journal.write_now(ended, steps.retried(ended), Step.RETRIED)
+        journal.write_now(ended, steps.retried(ended), Step.RETRIED, left_behind(ended))
     return len(jobs)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from attrs import evolve
 
 from kling_async import failpoints
-from kling_async.batch.entry import Entry, retried
+from kling_async.batch.entry import Entry, left_behind, retried
 from kling_async.batch.keys import Planned, conflict, said
 from kling_async.batch.owner import Owner
 from kling_async.batch.reading import BUSY_SECONDS, COLUMNS, PAGES_KEPT, SELECT, Reading, entry_of
@@ -114,6 +114,10 @@ class Journal(Reading):
     def note(self, **known: str | None) -> None:
         """Change what the journal says of itself: gateway, base_url, unit, source, directory, options, stop."""
         self._writer.run(lambda connection: _note(connection, known))
+
+    def flush(self, seconds: float = 3.0) -> None:
+        """Wait until everything that was handed in is on disk, so many seconds at most."""
+        self._writer.flush(seconds)
 
     def make_room(self) -> None:
         """Give the spare space back to a disk that is full."""
@@ -232,7 +236,7 @@ def _replan(connection: sqlite3.Connection, old: Entry, asked: Entry, item: Plan
         (asked.request, asked.digest, asked.estimate, item.row, item.input, old.id),
     )
     if old.state is State.REJECTED:
-        _change(connection, old, retried(asked), Step.RETRIED, old.error)
+        _change(connection, old, retried(asked), Step.RETRIED, left_behind(old))
     else:
         connection.execute(_EVENT, (old.id, str(Step.PLANNED), now, old.attempt, None))
 

@@ -46,6 +46,7 @@ class Names:
     def of(self, item: object) -> Planned:
         """Return an item under its key. Raises `InvalidRequestError` for what is no job."""
         if isinstance(item, Planned):
+            self._refuse_twins(item.key, item.request)
             return item
         key: str | None = None
         if isinstance(item, tuple) and len(item) == 2:
@@ -60,10 +61,9 @@ class Names:
         fault = key_fault(key) or request_fault(request)
         if fault is not None:
             raise fault
-        if key is None:
-            return Planned(self.derived(request), request)
-        self._refuse_twins(key, request)
-        return Planned(key, request)
+        name = key if key is not None else self.derived(request)
+        self._refuse_twins(name, request)
+        return Planned(name, request)
 
     def _refuse_twins(self, key: str, request: Request) -> None:
         """Two requests of one input under one key: which of them is meant, nobody can say."""

@@ -97,7 +97,10 @@ class Recovery:
                 if followed > FOLLOWED:
                     self._followed.set()
                     await course.fewer_than(FOLLOWED)
-                self._follow(course.record(entry), min(count, FOLLOWED))
+                try:
+                    self._follow(course.record(entry), min(count, FOLLOWED))
+                except JournalError as error:  # one that cannot be read keeps nobody from following the others
+                    course.break_(error)
                 if not followed % 200:
                     await asyncio.sleep(0)
         except JournalError as error:
@@ -139,10 +142,13 @@ class Recovery:
                 task.cancel()
 
     async def _fetch(self, entry: Entry) -> None:
-        video = entry.made()
-        if video is not None:
-            made = Success(entry.key, entry.asked(), video.task_id, video, video.credits, Timing())
-            await self._course.fetch(self._course.record(entry), made)
+        try:
+            video = entry.made()
+            if video is not None:
+                made = Success(entry.key, entry.asked(), video.task_id, video, video.credits, Timing())
+                await self._course.fetch(self._course.record(entry), made)
+        except JournalError as error:
+            self._course.break_(error)
 
 
 async def looked_up(course: "Course", record: Record) -> bool:

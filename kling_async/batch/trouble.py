@@ -56,6 +56,14 @@ def journal_error(path: Path, error: BaseException) -> JournalError:
     return JournalError(f"the journal {path}: {words}", code=code, stage="journal")
 
 
+def linked(path: Path) -> JournalError:
+    """Return the error for a journal with a second name: whoever uses that has a log and a lock of his own."""
+    words = (
+        f"the journal {path} has a second name (a hard link); remove one of them, or each would send what is planned"
+    )
+    return JournalError(words, code="linked", stage="journal", charged="no")
+
+
 def moved(path: Path) -> JournalError:
     """Return the error for a journal whose file is not where it was opened."""
     words = f"the journal {path} was moved or deleted while in use (with its log, {path.name}-wal)"

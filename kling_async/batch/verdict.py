@@ -63,6 +63,8 @@ def step_of(entry: Entry, outcome: Outcome, spent: Decimal | None, now: float) -
 
 def is_final(error: KlingError) -> bool:
     """Tell whether an accepted job has come to its end, and not only our looking at it."""
+    if error.code == "no_video":
+        return False  # made and paid for: the next run looks again for the URL that is missing
     return not isinstance(error, (*_ACCOUNT, *_OUTAGE, *_OURS))
 
 

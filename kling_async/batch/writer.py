@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kling_async import failpoints
-from kling_async.batch.trouble import concerns_file, journal_error, moved
+from kling_async.batch.trouble import concerns_file, journal_error, linked, moved
 from kling_async.errors import JournalError, KlingError
 
 T = TypeVar("T")
@@ -64,6 +64,13 @@ class Writer:
         done: Future[T] = Future()
         self._put(work, lambda value, error: done.set_exception(error) if error else done.set_result(value))
         return done.result()
+
+    def flush(self, seconds: float) -> None:
+        """Wait until everything that was handed in before is done, so many seconds at most."""
+        done: Future[None] = Future()
+        with contextlib.suppress(JournalError, TimeoutError):
+            self._put(lambda _: None, lambda _value, _error: done.set_result(None))
+            done.result(seconds)
 
     def send(self, work: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
         """Do something; the future is done when it is durable."""
@@ -147,9 +154,12 @@ class Writer:
     def _check_place(self, _: sqlite3.Connection) -> None:
         """See that the files of the journal are still those which were opened: SQLite writes on in deleted ones."""
         try:
-            place = [(found.st_dev, found.st_ino) for found in map(os.stat, (self._real, f"{self._real}-wal"))]
+            files = [os.stat(each) for each in (self._real, f"{self._real}-wal")]  # noqa: PTH116 - half the time
         except FileNotFoundError:
-            place = []
+            files = []
+        if files and files[0].st_nlink > 1:
+            raise linked(self._path)
+        place = [(found.st_dev, found.st_ino) for found in files]
         self._place = self._place or place
         if not place or place != self._place:
             raise moved(self._path)

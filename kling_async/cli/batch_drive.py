@@ -33,7 +33,7 @@ from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, View
 from kling_async.cli.whatnext import Closing, standing
 from kling_async.cli.words import count, one_line, span
-from kling_async.errors import DownloadError, JournalError, KlingError
+from kling_async.errors import ConfigurationError, DownloadError, JournalError, KlingError
 from kling_async.results import Failure, Outcome
 from kling_async.session import KlingSession
 
@@ -45,6 +45,7 @@ DRAIN_SECONDS = 600.0
 def drive_batch(order: BatchOrder) -> int:
     """Run the order on an event loop of its own and return the exit code."""
     concluded: list[int] = []
+    refuse_mixed(order)
     if order.setup.sandbox:
         order = _seeded(order)
     try:
@@ -53,6 +54,17 @@ def drive_batch(order: BatchOrder) -> int:
         if not concluded:
             raise
         return INTERRUPTED  # while the session was closing
+
+
+def refuse_mixed(order: BatchOrder) -> None:
+    """Keep what is paid and what is simulated apart. Raises `ConfigurationError`."""
+    if not order.path.is_file() or not order.path.stat().st_size:
+        return
+    with Reading(order.path) as journal:
+        before = journal.facts().options.get("sandbox")
+    if before is not None and before is not order.setup.sandbox:
+        was, is_ = ("simulated", "paid for") if before else ("paid for", "simulated")
+        raise ConfigurationError(f"{order.path} is a run that was {was}; this one would be {is_}", field="store")
 
 
 def _seeded(order: BatchOrder) -> BatchOrder:
@@ -201,9 +213,14 @@ class _Running:
     def _take(self, outcome: Outcome) -> None:
         """Show an outcome that is no step in the journal: one that is late."""
         if isinstance(outcome, Failure):
-            event = late(outcome, self.rows.get(outcome.key, 0), self.order.command("resume"))
+            event = late(outcome, self._row_of(outcome.key), self.order.command("resume"))
             if event is not None:
                 self._happened(event)
+
+    def _row_of(self, key: str) -> int:
+        if key not in self.rows and (entry := self.batch.find(key)) is not None:
+            self.rows[key] = entry.row if entry.row is not None else entry.id
+        return self.rows.get(key, 0)
 
     def _happened(self, event: Event) -> None:
         self.tally.take(event, asyncio.get_running_loop().time())
@@ -269,6 +286,7 @@ class _Running:
         course = self.batch.under_way
         for entry in course.under_way() if course is not None else ():
             self._happened(left(entry))
+        self.batch.flush()
         code = self.conclude()
         for stream in (sys.stdout, sys.stderr):
             try:

@@ -83,7 +83,7 @@ def code_of_batch(
         (NO_CREDITS, isinstance(stopped, _GATEWAY)),
         (LIMIT, limited),
         (IN_DOUBT, summary.in_doubt + summary.submitting),
-        (WORK_LEFT, signal == WORK_LEFT or summary.unfinished),
+        (WORK_LEFT, summary.unfinished),
         (FAILURES, failures and not enough),
     )
     return next((code for code, holds in found if holds), DONE)

@@ -13,7 +13,7 @@ from attrs import evolve
 from kling_async.batch.owner import refuse_driven
 from kling_async.cli.checking import refusal
 from kling_async.cli.codes import UNEXPECTED, USAGE
-from kling_async.cli.intake import bounds_of, changed_rows, held_by, kept, planned, twin_of, unsent, unused
+from kling_async.cli.intake import address_of, bounds_of, changed_rows, held_by, kept, planned, twin_of, unsent, unused
 from kling_async.cli.on_record import command
 from kling_async.cli.order import BatchOrder
 from kling_async.cli.output import json_line, talk
@@ -75,10 +75,11 @@ def run_file(given: Mapping[str, Any]) -> int:
     session = ready(setup)
     items = planned(jobs)
     store = Store(given["store"])
-    path = store.journal_for(name, setup.name, reading.content, sandbox=setup.sandbox)
+    address = "" if session is None else address_of(session.gateway, session.base_url)
+    path = store.journal_for(name, setup.name, reading.content, sandbox=setup.sandbox, address=address)
     if given["fresh"]:
         path = unused(path)
-    elif not path.exists() and (twin := twin_of(store, reading.content, setup)) is not None:
+    elif not path.exists() and (twin := twin_of(store, reading.content, session)) is not None:
         talk(f"The same rows ran before, as {one_line(twin.stem)}; nothing was sent.")
         talk(f"  go on with it       {command('resume', twin, given['store'])}")
         talk("  make them again     add --fresh")

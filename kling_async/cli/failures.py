@@ -74,14 +74,14 @@ def write_sidecar(directory: Path, entry: Entry) -> None:
     video = entry.made()
     if entry.file is None or video is None:
         return
-    path = directory / f"{Path(entry.file).stem}.json"
+    path = directory / f"{entry.file}.json"
     facts = {
         "v": 1,
         "key": entry.key,
         "row": entry.row,
         "request": json.loads(entry.request),
         "gateway": entry.gateway,
-        "video": {name: value for name, value in video.to_dict().items() if name not in ("url", "urls")},
+        "video": {name: value for name, value in video.to_dict().items() if not name.endswith(("url", "urls"))},
         "file": entry.file,
         "size": entry.size,
         "sha256": entry.sha256,

@@ -16,10 +16,16 @@ from kling_async.batch.states import State
 from kling_async.cli.order import Bounds
 from kling_async.cli.problems import Problem
 from kling_async.cli.reading import Job
-from kling_async.cli.setup import Setup
 from kling_async.cli.store import Store
 from kling_async.cli.words import one_line
 from kling_async.errors import JournalError
+from kling_async.gateways.protocol import Gateway
+from kling_async.session import KlingSession
+
+
+def address_of(gateway: Gateway, here: str) -> str:
+    """Return where a gateway is, "" for its documented address."""
+    return "" if here.rstrip("/") == gateway.base_url.rstrip("/") else here.rstrip("/")
 
 
 def planned(jobs: Sequence[Job]) -> list[Planned]:
@@ -69,18 +75,19 @@ def unused(path: Path) -> Path:
     )
 
 
-def twin_of(store: Store, content: bytes, setup: Setup) -> Path | None:
+def twin_of(store: Store, content: bytes, session: KlingSession | None) -> Path | None:
     """Return the run that a file of another name, with the very same rows, was made in; None for a new one."""
-    if setup.sandbox or store.file is not None:
-        return None
+    if session is None or store.file is not None:
+        return None  # simulated, or a journal that was named
     for path in store.runs():
         try:
             with Reading(path) as journal:
                 facts = journal.facts()
         except JournalError:
             continue
-        paid = facts.gateway == setup.name and not facts.options.get("sandbox")
-        if paid and facts.options.get("content") == content.hex():
+        paid = not facts.options.get("sandbox")
+        same = (facts.gateway, facts.base_url) == (session.gateway.name, session.base_url)
+        if paid and same and facts.options.get("content") == content.hex():
             return path
     return None
 

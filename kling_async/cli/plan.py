@@ -1,5 +1,6 @@
 """`kling plan`: what a file would ask for, what would be refused before sending, and what it should cost."""
 
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ from attrs import define, field
 from kling_async.cli.checking import refusal
 from kling_async.cli.codes import DONE, USAGE
 from kling_async.cli.commands import checked, print_json, print_lines
-from kling_async.cli.intake import changed_rows, planned, unsent
+from kling_async.cli.intake import address_of, changed_rows, planned, unsent
 from kling_async.cli.problems import Problem, problem_lines
 from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
@@ -92,7 +93,9 @@ def plan_file(given: Mapping[str, Any]) -> int:
     reading = checked(name, given["kind"], look=Look(json=given["as_json"]))
     jobs = reading.jobs[: given["limit"]]
     store = Store(given["store"])
-    path = store.latest_for(store.journal_for(name, setup.name, reading.content, sandbox=False))
+    address = address_of(gateway, os.environ.get("KLING_BASE_URL") or gateway.base_url)
+    path = store.journal_for(name, setup.name, reading.content, sandbox=False, address=address)
+    path = store.latest_for(path)
     items = planned(jobs)
     left = {item.row for item in unsent(path, items)}
     there = path.stem if path.is_file() else ""

@@ -34,15 +34,17 @@ class Store:
         self.file = path if one else None
         self.directory = path.parent if one else path
 
-    def journal_for(self, source: str, gateway: str, content: bytes, *, sandbox: bool) -> Path:
+    def journal_for(self, source: str, gateway: str, content: bytes, *, sandbox: bool, address: str = "") -> Path:
         """Return the journal of a job file: the same file, for the same gateway, has the same one.
+
+        Another address than the gateway's documented one has a journal of its own: it may be a simulation.
 
         What came on stdin is known by its content.
         """
         if self.file is not None:
             return self.file
         place = "-" if source == "-" else str(Path(source).resolve())
-        seed = f"{place}\0{gateway}\0{'sandbox' if sandbox else ''}".encode("utf-8", "surrogateescape")
+        seed = f"{place}\0{gateway}\0{'sandbox' if sandbox else address}".encode("utf-8", "surrogateescape")
         mark = hashlib.sha256(seed + (content if source == "-" else b"")).hexdigest()[:6]
         stem = "stdin" if source == "-" else re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).stem).strip("-.")[:40]
         return self.directory / f"{stem or 'run'}-{'sandbox-' if sandbox else ''}{mark}{ENDING}"

@@ -201,10 +201,10 @@ def test_retry_makes_a_new_attempt_of_the_kinds_that_are_named(run_kling: Kling,
 
 def test_a_sidecar_says_what_was_asked_for_and_never_the_signed_url(run_kling: Kling, gateway: ThreadedServer) -> None:
     assert run_kling("run", rows("a fox"), "--sidecar", *QUICK).exit_code == 0
-    told = json.loads(Path("videos/job-1.json").read_text())
+    told = json.loads(Path("videos/job-1.mp4.json").read_text())
     assert (told["key"], told["request"]["prompt"], told["file"]) == ("job-1", "a fox", "job-1.mp4")
     assert told["size"] == Path("videos/job-1.mp4").stat().st_size
-    assert "http" not in Path("videos/job-1.json").read_text()
+    assert "http" not in Path("videos/job-1.mp4.json").read_text()
 
 
 def test_a_full_stop_by_another_terminal_drains_and_is_code_7(gateway: ThreadedServer, run_kling: Kling) -> None:
@@ -276,10 +276,10 @@ def test_resume_keeps_the_flags_of_the_first_run_and_never_the_key(run_kling: Kl
     run_kling("run", rows("a", "b"), "--yes", "--budget", "200", "-o", "films", "--sidecar", *QUICK)
     assert run_kling("resume", "--yes", "--budget", "none").exit_code == 0
     assert sorted(path.name for path in Path("films").iterdir()) == [
-        "job-1.json",
         "job-1.mp4",
-        "job-2.json",
+        "job-1.mp4.json",
         "job-2.mp4",
+        "job-2.mp4.json",
     ]
     kept = b"".join(path.read_bytes() for path in journal().parent.iterdir())
     assert KEY.encode() not in kept
@@ -393,6 +393,24 @@ def test_a_reader_leaves_the_journal_one_file_at_the_end(run_kling: Kling, gatew
         process.communicate(timeout=60)
         shutil.copy(journal(), "copy.db")  # without its log
     assert json.loads(run_kling("status", "./copy.db", "--json").stdout)["downloaded"] == 3
+
+
+def test_what_is_paid_and_what_is_simulated_never_share_a_journal(run_kling: Kling, gateway: ThreadedServer) -> None:
+    gateway.sandbox.script(ends_after(5))
+    late = run_kling("run", rows("a"), "--store", "x.db", "--timeout", "0.3", *QUICK)
+    assert late.exit_code == 7
+    mixed = run_kling("run", "shots.csv", "--store", "x.db", "--sandbox")
+    assert mixed.exit_code == 2
+    assert "is a run that was paid for; this one would be simulated" in mixed.stderr
+    assert json.loads(run_kling("status", "./x.db", "--json").stdout)["accepted"] == 1
+
+
+def test_another_address_has_a_journal_of_its_own(run_kling: Kling, gateway: ThreadedServer) -> None:
+    run_kling("run", rows("a"), *QUICK)
+    with ThreadedServer(Sandbox(speed=1000, api_keys=[KEY])) as other:
+        done = run_kling("run", "shots.csv", "--base-url", other.url, *QUICK)
+        assert (done.exit_code, other.ledger.accepted) == (0, 1)
+    assert gateway.ledger.accepted == 1
 
 
 def test_resume_from_elsewhere_finds_the_videos_place(

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections import Counter
 from decimal import Decimal
@@ -23,7 +24,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 KILLED = -9
 PATIENCE = 60
 STARTED = []
-"""Runs that were started and may still go on."""
+"""Runs that the test under way has started."""
 
 
 @define(eq=False)
@@ -149,7 +150,8 @@ class Place:
             text=True,
             env=ENVIRONMENT | ({"KLING_FAILPOINT": failpoint} if failpoint else {}),
         )
-        STARTED.append(process)
+        if threading.current_thread() is threading.main_thread():
+            STARTED.append(process)
         return process
 
     def run(self, *more, **known):

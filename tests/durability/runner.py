@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 from kling_async import KlingError, KlingSession, PollPlan, RetryPolicy, Success, TextToVideo, Timeouts, failpoints
@@ -98,7 +99,7 @@ class Interrupted(sqlite3.Connection):
                 os.kill(os.getpid(), signal.SIGKILL)
             if known.stops_with in known.written:
                 known.stops_with = None
-                os.kill(os.getpid(), signal.SIGSTOP)
+                signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread goes no further than here
         known.written.update(value for value in values if isinstance(value, str))
         return super().execute(sql, values)
 

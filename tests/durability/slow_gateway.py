@@ -7,6 +7,7 @@ It prints `listening on URL`. `GET /downloads` tells, by task, which ranges were
 import argparse
 import asyncio
 import random
+import socket
 import sys
 from collections import defaultdict
 
@@ -37,6 +38,8 @@ def watched(given, served):
         else:
             response.content_length = len(answer.body)
         await response.prepare(request)
+        # What waits in the network would count as sent.
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         for start in range(0, len(answer.body), given.piece):
             piece = answer.body[start : start + given.piece]
             await response.write(piece)

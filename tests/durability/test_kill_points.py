@@ -1,10 +1,10 @@
 """A run is killed at each failpoint, and another one ends its batch: nothing is lost, nothing is paid twice."""
 
-from concurrent.futures import ThreadPoolExecutor
+import time
 
 import pytest
-from attrs import field, frozen
-from durable import KILLED, Ended, Gateway, Job, Place, check_end, check_histories, check_money, unknown_to
+from durable import KILLED, Gateway, Place, check_end, check_histories, check_money, ended, unknown_to
+from strikes import CASES, KILLS, strike
 
 from kling_async import failpoints
 from kling_async.batch import State
@@ -13,91 +13,9 @@ pytestmark = pytest.mark.timeout(400)  # the first test waits for all kills
 
 PADDING = 6_000_000
 PIECE = 65_536
-LATE = " [sandbox: slow 0.5]"
 
-
-@frozen
-class Kill:
-    """Where one job is killed, and what is true of it then.
-
-    Args:
-        point: the failpoint.
-        state: where the job stands in the journal, None for a job that is not there.
-        accepted: whether the gateway has it.
-        doubtful: whether nobody can know that.
-        downloads: requests for its video, before the kill and in all.
-        company: which of many jobs at once is killed there.
-    """
-
-    point: str
-    state: State | None
-    accepted: bool
-    doubtful: bool = False
-    downloads: tuple[int, int] = (0, 1)
-    company: str = field(kw_only=True, default=":5")
-
-
-KILLS = [
-    Kill("plan.before-insert", None, accepted=False, company=""),
-    Kill("plan.committed", State.PLANNED, accepted=False, company=""),
-    Kill("intent.before-commit", State.PLANNED, accepted=False),
-    Kill("intent.committed", State.SUBMITTING, accepted=False, doubtful=True),
-    Kill("submit.waiting", State.SUBMITTING, accepted=True, doubtful=True),
-    Kill("submit.answered", State.SUBMITTING, accepted=True, doubtful=True),
-    Kill("accepted.committed", State.ACCEPTED, accepted=True),
-    Kill("look.answered", State.ACCEPTED, accepted=True),
-    Kill("succeeded.committed", State.SUCCEEDED, accepted=True),
-    Kill("download.named", State.SUCCEEDED, accepted=True),
-    Kill("download.half", State.SUCCEEDED, accepted=True, downloads=(1, 2)),
-    Kill("download.checked", State.SUCCEEDED, accepted=True, downloads=(1, 1)),
-    Kill("download.renamed", State.SUCCEEDED, accepted=True, downloads=(1, 1)),
-    Kill("downloaded.committed", State.DOWNLOADED, accepted=True, downloads=(1, 1)),
-    Kill("migrate.middle", None, accepted=False, company=""),
-    Kill("checkpoint.before", State.DOWNLOADED, accepted=True, downloads=(1, 1), company=""),
-]
-UNDER_KEYS = [kill for kill in KILLS if kill.doubtful]
-CASES = [("kling3api", kill) for kill in KILLS] + [("apimart", kill) for kill in UNDER_KEYS]
-"""A gateway that knows a job by its key resolves what is in doubt; nothing else depends on the gateway."""
 
 alone = pytest.mark.parametrize(("dialect", "kill"), CASES, ids=lambda part: getattr(part, "point", part))
-
-
-@frozen
-class Struck:
-    """A batch whose first run was killed, and whose second one came to its end."""
-
-    place: Place
-    first: Ended
-    then: dict[str, Job]
-    calls_then: list
-    downloads_then: dict
-    last: Ended
-
-
-def strike(place, failpoint):
-    first = place.run(failpoint=failpoint)
-    then = place.read() if first.code == KILLED and failpoint != "migrate.middle" else {}
-    calls = place.gateway.submits(place.prefix)
-    tasks = [job.entry.task_id for job in then.values() if job.entry.task_id]
-    downloads = {task: place.gateway.downloads(task) for task in tasks}
-    return Struck(place, first, then, calls, downloads, place.run())
-
-
-@pytest.fixture(scope="module")
-def struck(tmp_path_factory, quick_gateway):
-    """Every kill, of one job alone and of one among others."""
-    root = tmp_path_factory.mktemp("points")
-    work = {}
-    with ThreadPoolExecutor(4) as pool:
-        for dialect, kill in CASES:
-            late = LATE if kill.point == "submit.waiting" else ""
-            name = f"{dialect}-{kill.point.replace('.', '-')}"
-            one = Place(root / f"alone-{name}", quick_gateway, dialect=dialect, suffix=late)
-            work[dialect, kill.point] = pool.submit(strike, one, kill.point)
-            if dialect == "kling3api":
-                many = Place(root / f"many-{name}", quick_gateway, 12, 6, suffix=late)
-                work[kill.point, "many"] = pool.submit(strike, many, kill.point + kill.company)
-    return {name: done.result() for name, done in work.items()}
 
 
 def test_there_is_a_kill_for_every_failpoint():
@@ -106,7 +24,7 @@ def test_there_is_a_kill_for_every_failpoint():
 
 @alone
 def test_a_job_killed_alone_is_found_where_it_stood_and_goes_on_from_there(struck, kill, dialect):
-    found = struck[dialect, kill.point]
+    found = struck[dialect, kill.point].result()
     assert found.first.code == KILLED, found.first
     job = next(iter(found.then.values()), None)
     assert (job and job.state) == kill.state
@@ -127,9 +45,9 @@ def test_a_job_killed_alone_is_found_where_it_stood_and_goes_on_from_there(struc
     assert len(found.place.gateway.downloads(job.entry.task_id)) == kill.downloads[1]
 
 
-@pytest.mark.parametrize("kill", KILLS, ids=lambda kill: kill.point)
+@pytest.mark.parametrize("kill", [kill for kill in KILLS if kill.company], ids=lambda kill: kill.point)
 def test_among_many_jobs_only_those_under_way_are_in_doubt(struck, kill):
-    found = struck[kill.point, "many"]
+    found = struck[kill.point, "many"].result()
     assert found.first.code == KILLED, found.first
     flying = {key for key, job in found.then.items() if job.state is State.SUBMITTING}
     assert len(flying) <= found.place.concurrency
@@ -169,14 +87,18 @@ def test_a_download_killed_half_way_is_taken_up_where_it_stopped(tmp_path, large
 
 def test_a_large_download_killed_again_and_again_is_asked_for_piece_by_piece(tmp_path, large):
     place = Place(tmp_path / "again", large)
-    for _ in range(3):
-        assert place.run(failpoint="download.half:28").code == KILLED
+    part = place.videos / "again-000.mp4.part"
+    there = []
+    for enough in (1_000_000, 2_500_000, 4_000_000):
+        process = place.start()
+        while process.poll() is None and not (part.exists() and part.stat().st_size > enough):
+            time.sleep(0.001)
+        process.kill()
+        assert ended(process).code == KILLED
+        there.append(part.stat().st_size)
     (job,) = check_end(place, place.run(), padding()).values()
-    asked = large.downloads(job.entry.task_id)
-    starts = [int((each["range"] or "bytes=0-")[6:-1]) for each in asked]
-    assert starts == sorted(set(starts))
-    assert len(starts) == 4
-    assert sum(each["bytes"] for each in asked) <= 1.5 * job.entry.size
+    asked = [each["range"] for each in large.downloads(job.entry.task_id)]
+    assert asked == [None, *(f"bytes={size}-" for size in there)]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Waiting until something has changed, without missing a change and without a timer for each who waits."""
+"""Waiting until something has changed, or has come to its end whatever happens to who waits."""
 
 import asyncio
 
@@ -31,3 +31,16 @@ class Bell:
 def _resolve(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+async def to_its_end(task: asyncio.Future[None]) -> None:
+    """Await something that must not be cut short; a cancellation is passed on afterwards."""
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+    task.result()
+    if cancelled:
+        raise asyncio.CancelledError

@@ -17,6 +17,7 @@ from weakref import WeakSet
 import anyio
 
 from kling_async.asked import invalid_argument, key_fault, request_fault
+from kling_async.bell import to_its_end
 from kling_async.credentials import base_url_for, gateway_for
 from kling_async.engine import CONNECTIONS, Engine
 from kling_async.errors import (
@@ -168,7 +169,7 @@ class KlingSession:
         if self._closing is not None:
             # Cancelling now would cut a paid POST in two: the close runs to its bounded end, then the cancel goes on.
             with anyio.CancelScope(shield=True):
-                await _to_its_end(self._closing)
+                await to_its_end(self._closing)
 
     def __del__(self) -> None:
         if getattr(self, "_engine", None) is not None and self._pid == os.getpid():
@@ -521,16 +522,3 @@ class KlingSession:
             return video_of(snapshot) if snapshot is not None and snapshot.urls else None
         words = f"the URL has expired, and the gateway could not be asked for another: {failure.message}"
         raise DownloadError(words, code="network", stage="download", task_id=video.task_id)
-
-
-async def _to_its_end(task: asyncio.Future[None]) -> None:
-    """Await something that must not be cut short; a cancellation is passed on afterwards."""
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError

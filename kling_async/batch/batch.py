@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import warnings
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +16,7 @@ from kling_async.batch.amounts import amount_of, limit_of, micros
 from kling_async.batch.course import Course
 from kling_async.batch.entry import Entry, left_behind, retried
 from kling_async.batch.forgetting import forget
+from kling_async.batch.handle import BatchRun
 from kling_async.batch.inputs import BatchItems, Inputs
 from kling_async.batch.journal import Journal
 from kling_async.batch.limits import Limits, failure_limit
@@ -25,11 +26,11 @@ from kling_async.batch.reconciling import reconciled
 from kling_async.batch.record import Observer
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Reconciled, Summary
+from kling_async.bell import to_its_end
 from kling_async.errors import ConfigurationError, DownloadError, KlingError, SessionClosedError
 from kling_async.requests import KINDS, Request
 from kling_async.results import Outcome
 from kling_async.settings import positive_seconds
-from kling_async.task import is_running_here
 
 if TYPE_CHECKING:
     from kling_async.session import KlingSession
@@ -169,7 +170,7 @@ class Batch:
         try:
             with anyio.CancelScope(shield=True):
                 if course is not None:
-                    await _uncut(course.close())
+                    await to_its_end(asyncio.ensure_future(course.close()))
                     self._stopped = course.stopped
                 if self._inputs is not None:
                     await self._inputs.close()
@@ -391,76 +392,6 @@ class Batch:
             found = await reconciled(run.course)
         self._stopped = None
         return found
-
-
-class BatchRun(AsyncIterator[Outcome]):
-    """The outcomes of one run, as they complete. Leaving early sends nothing new and keeps what was sent on record."""
-
-    def __init__(self, course: Course, earlier: Iterator[Outcome], over: Callable[[Course], None]) -> None:
-        self.course = course
-        self._earlier = earlier
-        self._over = over
-        self._closed = False
-        self._loop = asyncio.get_running_loop()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Outcome:
-        if self._closed:
-            raise StopAsyncIteration
-        for outcome in self._earlier:
-            return outcome
-        try:
-            return await self.course.next()
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._closed = True
-            self._over(self.course)
-            raise
-
-    async def aclose(self) -> None:
-        """Leave early: nothing new is sent, and what is being sent comes to its end."""
-        if not self._closed:
-            self._closed = True
-            with anyio.CancelScope(shield=True):
-                await _uncut(self.course.close())
-            self._over(self.course)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def __del__(self) -> None:
-        # A `break` drops this handle: nobody is left to read, so nothing more is paid for.
-        if self._closed:
-            return
-        self.course.left = True
-        reason = SessionClosedError("the loop over the run was left; what is not sent stays planned")
-        if is_running_here(self._loop):
-            self.course.stop(reason)
-        else:  # the garbage collector may come by in any thread, and after the event loop has been closed
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self.course.stop, reason)
-
-
-async def _uncut(work: Any) -> None:
-    """Run something to its end; a cancellation is passed on afterwards."""
-    task = asyncio.ensure_future(work)
-    cancelled = False
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled = True
-    task.result()
-    if cancelled:
-        raise asyncio.CancelledError
 
 
 def summary_of(journal: Reading) -> Summary:

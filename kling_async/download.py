@@ -10,18 +10,18 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cache
 from pathlib import Path
 from random import random
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 from urllib.parse import urljoin
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from kling_async import failpoints
 from kling_async.addresses import allows, checked_url
 from kling_async.errors import DownloadError
 from kling_async.flow.backoff import backoff
+from kling_async.kept import Keeper, Kept, boot_id
 from kling_async.mp4 import problem_with
 from kling_async.network import Fetched, Transport
 from kling_async.results import Video
@@ -63,37 +63,6 @@ class _GoneError(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
-
-
-@frozen
-class Kept:
-    """How far a transfer had come when it stopped; what a later one needs to go on.
-
-    Args:
-        source: where the bytes came from, without the query.
-        validator: the ETag that `If-Range` needs.
-        total: the whole length, or None.
-        boot: which start of the machine it was; bytes that were not synced may be lost by the next.
-    """
-
-    source: str
-    validator: str
-    total: int | None = None
-    boot: str = ""
-
-
-class Keeper(Protocol):
-    """Remembers a transfer beyond the end of this process."""
-
-    kept: Kept | None
-
-    def keep(self, kept: Kept) -> None:
-        """Remember how a transfer can be taken up again."""
-        ...
-
-    async def checked(self, size: int, sha256: str) -> None:
-        """The part is whole and is a video; it gets its name next."""
-        ...
 
 
 @define
@@ -359,15 +328,6 @@ def _continues(headers: Mapping[str, str], transfer: _Transfer) -> bool:
     if not match or int(match[1]) != transfer.size or headers.get("etag") not in (None, transfer.validator):
         return False
     return transfer.total is None or match[3] in ("*", str(transfer.total))
-
-
-@cache
-def boot_id() -> str:
-    """Return which start of the machine this is, or "" where the system does not tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except (OSError, ValueError):
-        return ""
 
 
 def _missing(target: Path) -> bool:

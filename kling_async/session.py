@@ -51,7 +51,7 @@ from kling_async.wire import is_task_id
 if TYPE_CHECKING:
     from kling_async.batch.batch import Batch
     from kling_async.batch.record import Observer
-    from kling_async.download import Keeper
+    from kling_async.kept import Keeper
 
 log = logging.getLogger("kling_async")
 

@@ -16,7 +16,7 @@ ROOT = Path(kling_async.__file__).parent
 FLOORS = [
     ["errors", "_version", "failpoints"],
     ["secret", "requests", "results", "settings", "wire", "mp4"],
-    ["rows", "addresses"],
+    ["rows", "addresses", "kept"],
     ["gateways", "flow"],
     ["contract", "network"],
     ["transport", "credentials", "task"],

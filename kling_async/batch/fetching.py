@@ -14,8 +14,9 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.record import Record
 from kling_async.batch.states import Step
-from kling_async.download import Kept, boot_id, digest_of_file, file_name, is_taken
+from kling_async.download import digest_of_file, file_name, is_taken
 from kling_async.errors import DownloadError, KlingError
+from kling_async.kept import Kept, boot_id
 from kling_async.results import Video
 
 if TYPE_CHECKING:

@@ -403,12 +403,17 @@ def digest_of_file(path: Path) -> str:
 
 
 def _publish(file: BinaryIO, part: Path, target: Path, *, overwrite: bool) -> None:
-    """Give the file its name in one step, never over another file unless that was asked for."""
+    """Make the file durable and give it its name, if it is still the one that stands there."""
     file.flush()
     os.fsync(file.fileno())
     ours, there = os.fstat(file.fileno()), part.lstat()
     if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
         raise OSError(errno.EBUSY, "another program took its place")
+    give_name(part, target, overwrite=overwrite)
+
+
+def give_name(part: Path, target: Path, *, overwrite: bool) -> None:
+    """Give a finished file its name in one durable step. Raises `OSError` where another one has it."""
     if overwrite:
         part.replace(target)
     else:

@@ -19,7 +19,7 @@ from kling_async.batch.recovery import resolves
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Summary
 from kling_async.cli.codes import INTERRUPTED, LIMIT, WORK_LEFT, code_of_batch
-from kling_async.cli.drive import on_loop
+from kling_async.cli.drive import to_conclusion
 from kling_async.cli.events import Event
 from kling_async.cli.failures import failure_file, write_failures, write_sidecar
 from kling_async.cli.order import BatchOrder
@@ -44,16 +44,9 @@ DRAIN_SECONDS = 600.0
 
 def drive_batch(order: BatchOrder) -> int:
     """Run the order on an event loop of its own and return the exit code."""
-    concluded: list[int] = []
     refuse_mixed(order)
-    if order.setup.sandbox:
-        order = _seeded(order)
-    try:
-        return on_loop(_driven(order, concluded.append))
-    except KeyboardInterrupt:
-        if not concluded:
-            raise
-        return INTERRUPTED  # while the session was closing
+    ready = _seeded(order) if order.setup.sandbox else order
+    return to_conclusion(lambda concluded: _driven(ready, concluded))
 
 
 def refuse_mixed(order: BatchOrder) -> None:

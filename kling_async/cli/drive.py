@@ -52,9 +52,14 @@ class Order:
 
 def drive(order: Order) -> int:
     """Run the order on an event loop of its own and return the exit code."""
+    return to_conclusion(lambda concluded: _driven(order, concluded))
+
+
+def to_conclusion(work: Callable[[Callable[[int], None]], Coroutine[Any, Any, int]]) -> int:
+    """Run something on an event loop of its own; it calls its argument once it has said what came of it."""
     concluded: list[int] = []
     try:
-        return on_loop(_driven(order, concluded.append))
+        return on_loop(work(concluded.append))
     except KeyboardInterrupt:
         if not concluded:
             raise

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from kling_async.cli.codes import UNEXPECTED
 from kling_async.cli.output import talk
 from kling_async.cli.words import one_line
+from kling_async.download import give_name
 from kling_async.errors import ConfigurationError
 
 
@@ -36,7 +37,7 @@ def whole_file(target: Path, *, force: bool) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _publish(part, target, force=force)
+        give_name(part, target, overwrite=force)
     except OSError as error:
         talk(f"kling: {one_line(target)} cannot be written: {one_line(error.strerror or error)}")
         raise SystemExit(UNEXPECTED) from None
@@ -51,23 +52,3 @@ def _check(target: Path, *, force: bool) -> None:
         raise ConfigurationError(f"{target} is no file that can be replaced", field="output")
     if not force:
         raise ConfigurationError(f"{target} exists already; --force replaces it", field="output")
-
-
-def _publish(part: Path, target: Path, *, force: bool) -> None:
-    """Give the file its name in one step."""
-    if force:
-        part.replace(target)
-    else:
-        try:
-            os.link(part, target)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if target.exists():
-                raise
-            part.rename(target)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -47,7 +47,7 @@ class Closing:
             yield f"Stopped at {summary.done:,} of {summary.total:,}, {spent} spent. {safe}"
         elif summary.stopped is not None and summary.planned:
             yield _why(summary.stopped, self.code)
-        if self.whole.total != self.shown:
+        if self.shown and self.whole.total != self.shown:
             yield f"The whole run: {_stands(self.whole)}."
         if self.code == NO_KEY and not order.setup.sandbox:
             yield f"The key that was refused is in {one_line(order.setup.key_source)}."

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from kling_async import failpoints
@@ -75,11 +76,11 @@ class Submitting:
         except KlingError as error:
             failure = error
         if failure is None:
-            await self.accept(job, accepted)
+            await self.accept(job, accepted, sent_at)
         else:
             await self._refused(job, failure.evolve(stage=failure.stage or "submit"), fence, sent_at)
 
-    async def accept(self, job: TaskFuture, accepted: Accepted) -> None:
+    async def accept(self, job: TaskFuture, accepted: Accepted, sent_at: float = -math.inf) -> None:
         """The gateway has the job: keep its id before anybody sees it, and plan the first look."""
         engine = self._engine
         owner = engine.claim(accepted.task_id, job.key)
@@ -93,7 +94,7 @@ class Submitting:
             return
         job.lost = None
         engine.accepted(job, accepted.task_id)
-        engine.account.accepted(engine.running, engine.cost(job.request) if engine.account.broke else None)
+        engine.account.accepted(engine.running, engine.cost(job.request) if engine.account.broke else None, sent_at)
         snapshot = engine.talk.cleaned(accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS))
         log.info("job %s: accepted as %s", job.key, job.task_id)
         job.show(Status.IN_PROGRESS, snapshot)

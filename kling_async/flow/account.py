@@ -46,7 +46,7 @@ class Account:
         accepts: jobs accepted so far.
         stopped: why nothing may be sent any more (401, 403), or None.
         broke: the 402 that says what cannot be paid, or None; `refused_cost` is its price if that is known,
-            and after `broke_until` one job may try again.
+            and after `broke_until` one job may try again. `broke_at` is when it was answered last.
         used_up: the error of a used-up quota, in force before `submits_paused_until`.
     """
 
@@ -65,6 +65,7 @@ class Account:
     broke: KlingError | None = None
     refused_cost: Cost | None = None
     broke_until: float = -math.inf
+    broke_at: float = -math.inf
     used_up: KlingError | None = None
 
     def may_submit(self, now: float, in_flight: int, running: int) -> bool:
@@ -91,11 +92,12 @@ class Account:
         pauses = (self.paused_until, self.submits_paused_until, self.full_until)
         return min((pause for pause in pauses if pause > now), default=math.inf)
 
-    def accepted(self, running: int, cost: Cost | None = None) -> None:
-        """Take note that the gateway took a job of this cost; `running` counts it."""
+    def accepted(self, running: int, cost: Cost | None = None, sent_at: float = -math.inf) -> None:
+        """Take note that the gateway took a job of this cost that was sent at this time; `running` counts it."""
         self.accepts += 1
         refused = self.refused_cost
-        if self.broke is not None and cost is not None and refused is not None and cost.amount >= refused.amount:
+        dear = cost is not None and refused is not None and cost.amount >= refused.amount
+        if self.broke is not None and dear and sent_at > self.broke_at:
             self.solvent()  # there is money again
         self.failures = 0
         if self.level is not None and running > self.level:
@@ -185,6 +187,7 @@ class Account:
         else:
             self.refused_cost = min(known, cost, key=lambda each: each.amount)
         self.broke = error
+        self.broke_at = now
         self.broke_until = now + BROKE_RETRY_SECONDS
 
     def objection(self, cost: Cost | None, now: float) -> KlingError | None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from datetime import UTC, datetime
+from decimal import Decimal
 from email.utils import format_datetime
 from inspect import isclass
 
@@ -235,3 +236,14 @@ def test_a_quota_that_claims_to_last_for_ever_is_asked_again_after_a_day():
     account = Account(RetryPolicy())
     account.exhausted(0.0, QuotaExhaustedError(retry_after=1e15))
     assert account.submits_paused_until == 86_400
+
+
+def test_a_job_as_dear_as_the_refused_one_that_was_sent_later_and_accepted_shows_that_there_is_money():
+    account = Account(RetryPolicy())
+    dear = Cost(Decimal(200))
+    account.could_not_pay(10.0, InsufficientCreditsError(), dear)
+    account.accepted(1, dear, sent_at=9.9)  # its answer was only later than the refusal
+    account.accepted(2, Cost(Decimal(100)), sent_at=11.0)
+    assert account.objection(dear, 12.0) is not None
+    account.accepted(3, dear, sent_at=11.0)
+    assert account.objection(dear, 12.0) is None

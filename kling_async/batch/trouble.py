@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import sqlite3
 from pathlib import Path
 
 from kling_async.errors import JournalError
@@ -110,6 +109,3 @@ def file_system_of(path: Path, mounts: str = "/proc/mounts") -> str:
         if inside and len(point) >= len(best):
             best, kind = point, parts[2]
     return kind
-
-
-SQLITE_ERRORS = (sqlite3.Error, OSError)

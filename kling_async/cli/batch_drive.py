@@ -28,6 +28,7 @@ from kling_async.cli.setup import opened
 from kling_async.cli.showing import view_for
 from kling_async.cli.signals import signals
 from kling_async.cli.stepping import event_of, late, left
+from kling_async.cli.store import is_begun
 from kling_async.cli.summary import summary_lines
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, View
@@ -51,7 +52,7 @@ def drive_batch(order: BatchOrder) -> int:
 
 def refuse_mixed(order: BatchOrder) -> None:
     """Keep what is paid and what is simulated apart. Raises `ConfigurationError`."""
-    if not order.path.is_file() or not order.path.stat().st_size:
+    if not is_begun(order.path):
         return
     with Reading(order.path) as journal:
         before = journal.facts().options.get("sandbox")
@@ -62,7 +63,7 @@ def refuse_mixed(order: BatchOrder) -> None:
 
 def _seeded(order: BatchOrder) -> BatchOrder:
     """Give the simulation of a later run other task ids than those that the journal knows already."""
-    if not order.path.is_file() or not order.path.stat().st_size:
+    if not is_begun(order.path):
         return order
     with Reading(order.path) as journal:
         return evolve(order, setup=evolve(order.setup, seed=order.setup.seed + journal.newest()))

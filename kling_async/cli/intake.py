@@ -16,7 +16,7 @@ from kling_async.batch.states import State
 from kling_async.cli.order import Bounds
 from kling_async.cli.problems import Problem
 from kling_async.cli.reading import Job
-from kling_async.cli.store import Store
+from kling_async.cli.store import Store, is_begun
 from kling_async.cli.words import one_line
 from kling_async.errors import JournalError
 from kling_async.gateways.protocol import Gateway
@@ -45,7 +45,7 @@ def planned(jobs: Sequence[Job]) -> list[Planned]:
 
 def unsent(path: Path, items: Sequence[Planned]) -> list[Planned]:
     """Return what would be sent: rows that are new to the journal, changed, or still planned."""
-    if not path.is_file() or not path.stat().st_size:
+    if not is_begun(path):
         return list(items)
     with Reading(path) as journal:
         sent = {key: digest for key, state, digest in journal.stands() if state is not State.PLANNED}
@@ -54,7 +54,7 @@ def unsent(path: Path, items: Sequence[Planned]) -> list[Planned]:
 
 def changed_rows(path: Path, items: Sequence[Planned]) -> list[Problem]:
     """Return a problem for each row whose name belongs to another request that was sent already."""
-    if not path.is_file() or not path.stat().st_size:
+    if not is_begun(path):
         return []
     fixed = (State.PLANNED, State.REJECTED)  # what was surely never accepted takes the new request
     with Reading(path) as journal:
@@ -94,7 +94,7 @@ def twin_of(store: Store, content: bytes, session: KlingSession | None) -> Path 
 
 def held_by(path: Path) -> Decimal:
     """Return what the jobs of a run take of a budget already."""
-    if not path.is_file() or not path.stat().st_size:
+    if not is_begun(path):
         return Decimal(0)
     with Reading(path) as journal:
         return amount_of(journal.counts().held)
@@ -102,7 +102,7 @@ def held_by(path: Path) -> Decimal:
 
 def kept(bounds: Bounds, path: Path) -> Bounds:
     """Return the limits, with the budget of the run's journal where none is given now."""
-    if bounds.budget is not None or not path.is_file() or not path.stat().st_size:
+    if bounds.budget is not None or not is_begun(path):
         return bounds
     with Reading(path) as journal:
         return evolve(bounds, budget=journal.facts().options.get("budget"))

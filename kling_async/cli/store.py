@@ -95,6 +95,11 @@ class Store:
         raise ConfigurationError(_which(name, matching or runs, several=bool(matching)), field="run")
 
 
+def is_begun(path: Path) -> bool:
+    """Tell whether a journal is there and holds something."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _which(name: str, runs: Sequence[Path], *, several: bool) -> str:
     names = ", ".join(path.stem for path in runs[:10])
     if several:

@@ -17,7 +17,7 @@ import kling_async.batch
 from kling_async import ResponseLostError, TextToVideo
 from kling_async.batch import Reading, State, Step
 from kling_async.batch.states import replay
-from kling_async.batch.trouble import SQLITE_ERRORS, journal_error
+from kling_async.batch.trouble import journal_error
 from kling_async.batch.writer import Writer, _resolve
 from kling_async.errors import JournalError
 from kling_async.gateways import Accepted
@@ -112,7 +112,7 @@ class LoopWriter(Writer):
     def start(self):
         try:
             self._connection = self._connect()
-        except SQLITE_ERRORS as error:
+        except (sqlite3.Error, OSError) as error:
             raise journal_error(self._path, error) from None
         self.started = True
         self._waiting = []

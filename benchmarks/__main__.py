@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import cpu, imports, journal, memory
+from benchmarks.simulation import flow, polls
 
-ALL = {"cpu": cpu, "memory": memory, "import": imports, "journal": journal}
+ALL = {"cpu": cpu, "memory": memory, "import": imports, "journal": journal, "flow": flow, "polls": polls}
 
 
 def parser() -> argparse.ArgumentParser:

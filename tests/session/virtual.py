@@ -1,45 +1,17 @@
-"""Virtual time: an event loop whose clock jumps when nothing else can happen, and a transport without sockets."""
+"""Sessions in virtual time: a transport without sockets, over a sandbox in the same process."""
 
 import asyncio
-import selectors
 from urllib.parse import unquote
 
+from benchmarks.virtual import START, VirtualLoop
+from benchmarks.virtual import Jumping as _Jumping
 from kling_async import KlingSession
 from kling_async.errors import ConnectionFailedError, ResponseLostError
 from kling_async.flow.backoff import retry_after
 from kling_async.sandbox import Call, Sandbox
 from kling_async.wire import HttpResponse
 
-# A large odd offset: code that reads another clock is found out at once.
-START = 7_654_321.0
-
-
-class _Jumping(selectors.DefaultSelector):
-    """Never waits for time to pass: it moves the loop's clock to the next timer instead."""
-
-    loop = None
-
-    def select(self, timeout=None):
-        if timeout is None:
-            events = super().select(5)
-            if not events:
-                raise RuntimeError("virtual time stands still: nothing is planned and nothing happens")
-            return events
-        events = super().select(0)
-        if not events and timeout > 0:
-            self.loop.now += timeout
-        return events
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    def __init__(self):
-        self.now = START
-        selector = _Jumping()
-        selector.loop = self
-        super().__init__(selector)
-
-    def time(self):
-        return self.now
+__all__ = ["START", "MemoryTransport", "VirtualLoop", "VirtualSession", "_Jumping", "now"]
 
 
 class MemoryTransport:

@@ -1,0 +1,1 @@
+"""Virtual worlds: gateways with limits, clients that meet them, and what the best of all clients could do."""

@@ -5,9 +5,11 @@ import logging
 import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
+from itertools import count
 from random import Random
 from typing import Any, TypeVar
 
+from kling_async.bell import Bell
 from kling_async.conversation import Conversations
 from kling_async.endings import failed, generation_failed, in_doubt
 from kling_async.errors import (
@@ -18,11 +20,15 @@ from kling_async.errors import (
     SessionClosedError,
     TaskCancelledError,
 )
-from kling_async.flow.account import Account
-from kling_async.flow.limits import Limiter
+from kling_async.flow.durations import Durations
+from kling_async.flow.gate import Gate
+from kling_async.flow.limits import SLACK
+from kling_async.flow.price import Price, Scarcity
+from kling_async.flow.turns import Turns
 from kling_async.gateways.protocol import Gateway
 from kling_async.looking import Looking
 from kling_async.network import Transport
+from kling_async.planning import Planning
 from kling_async.requests import Request
 from kling_async.results import Cost, Outcome, Snapshot, Status
 from kling_async.settings import PollPlan, RateLimit, RetryPolicy, Timeouts
@@ -37,10 +43,14 @@ T = TypeVar("T")
 
 CONNECTIONS = 64
 """Requests in flight, of each kind."""
-POLLS_SHARE = 5
-"""While submits and looks both wait for a token, every fifth request is a look."""
+AHEAD = 64
+"""Jobs that a run keeps waiting where the number of slots is not set, so that none stays idle."""
 REMEMBERED_IDS = 200_000
 SHORTEST_WAIT = 0.0005
+LEAP = 1.0
+"""A timer that rings so many seconds late was held up, by a laptop's sleep perhaps: what is due is spread out."""
+LEAP_SPREAD = 5.0
+"""Seconds over which it is spread at most."""
 
 
 class Engine:
@@ -54,6 +64,7 @@ class Engine:
         transport: how.
         slots: the most jobs in flight, or None.
         rates: the most requests per time.
+        learns_pace: find the gateway's pace out, beginning slowly.
         poll, timeouts, retry: the session's settings.
         random: where jitter comes from.
     """
@@ -65,6 +76,7 @@ class Engine:
         *,
         slots: int | None,
         rates: tuple[RateLimit, ...],
+        learns_pace: bool,
         poll: PollPlan,
         timeouts: Timeouts,
         retry: RetryPolicy,
@@ -76,8 +88,10 @@ class Engine:
         self.timeouts = timeouts
         self.plan = poll
         self.random = random
-        self.account = Account(retry)
-        self.limiter = Limiter(rates, self.loop.time())
+        self.gate = Gate(retry, rates, self.loop.time(), learns_pace=learns_pace)
+        self.durations = Durations()
+        self.price = Price(poll.price, poll.minimum)
+        self.moved = Bell()
         self.slots = slots
         self.used_slots = 0
         self.running = 0
@@ -90,12 +104,14 @@ class Engine:
         self._controls: deque[asyncio.Future[None]] = deque()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._busy = {"submit": 0, "look": 0}
-        self._streak = 0
+        self._numbers = count()
+        self._turns = Turns()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
         self._pumping = False
         self.submitting = Submitting(self)
         self._looking = Looking(self)
+        self.planning = Planning(self)
 
     # Taking jobs in.
 
@@ -110,19 +126,22 @@ class Engine:
         self.wake()
 
     def _objection(self, job: TaskFuture) -> KlingError | None:
-        if not self.account.objects:
+        if not self.gate.account.objects:
             return None
-        error = self.account.objection(self.cost(job.request), self.now())
+        error = self.gate.account.objection(self.cost(job.request), self.now())
         return error and error.evolve(attempts=None, task_id=None, key=None)
 
-    def follow(self, job: TaskFuture, wait: float) -> None:
-        """Look after a job that the gateway has, with the first look in `wait` seconds."""
+    def follow(self, job: TaskFuture, wait: float | None = None) -> None:
+        """Look after a job that the gateway has, with the first look in `wait` seconds, or when it is worth it."""
         now = self.now()
         self.unfinished[job] = None
         if job.timeout is not None:
             job.deadline = now + job.timeout
             self._agenda.end(job, job.deadline)
-        self.look_in(job, wait)
+        if wait is None:
+            self.planning.begin(job)
+        else:
+            self.look_in(job, wait)
 
     def attach(self, job: TaskFuture, task_id: str, wait: float = 0.0) -> None:
         """Follow a task that was submitted elsewhere, with one look in `wait` seconds."""
@@ -130,14 +149,20 @@ class Engine:
         job.show(Status.IN_PROGRESS)
         self.follow(job, wait)
 
-    def look_in(self, job: TaskFuture, wait: float) -> None:
-        """Plan the next look at a job; the last one comes shortly before its deadline."""
+    def look_in(self, job: TaskFuture, wait: float, *, judged_in: float = math.inf) -> None:
+        """Plan the next look at a job; the last one comes shortly before its deadline.
+
+        Args:
+            job: the job.
+            wait: seconds until the look.
+            judged_in: seconds after which the wait is judged anew, without a request.
+        """
         now = self.now()
         due = now + wait
         if job.deadline is not None and due > job.deadline:
             last = job.deadline - min(1.0, self.plan.minimum)
             due = last if last >= now + self.plan.minimum else due
-        self._agenda.look(job, due)
+        self._agenda.look(job, due, min(due, now + judged_in))
         self.wake()
 
     def requeue(self, job: TaskFuture) -> None:
@@ -167,6 +192,7 @@ class Engine:
         """Take note that the gateway has a job, before anybody else sees its id."""
         self._hold_slot(job)
         job.task_id = task_id
+        job.number = next(self._numbers)
         job.accepted_at = self.now()
         self.running += 1
 
@@ -187,48 +213,76 @@ class Engine:
         if self.closing:
             return
         now = self.now()
+        if self._timer is not None and now - self._rings_at > LEAP:
+            self._agenda.scatter(now, min(now - self._rings_at, LEAP_SPREAD), self.random.random)
         self._expire(now)
-        while (kind := self._turn(now)) is not None and self.limiter.ready(now):
-            self.limiter.take(now)
-            if kind == "control":
-                self._controls.popleft().set_result(None)
-                continue
-            self._streak = self._streak + 1 if kind == "submit" else 0
-            self._busy[kind] += 1
-            if kind == "submit":
-                self._start(self.submitting.send(self._admit()), "submit")
-            else:
-                jobs = self._agenda.take(now, self.gateway.poll_batch, self.plan.minimum)
-                self._start(self._looking.look(jobs), "look")
-        self._set_timer(now, held_up=kind is not None)
+        for job in self._agenda.unsure(now):
+            self.planning.judge(job)
+        while ready := [kind for kind, when in self._times(now).items() if when <= now + SLACK]:
+            if not self.gate.free(now):
+                break
+            self._go(self._turns.next(ready), now)
+        self._set_timer(now, held_up=bool(ready))
 
-    def _turn(self, now: float) -> str | None:
-        """Return what goes next: submits before looks, since an idle slot costs more than a late look."""
+    def _times(self, now: float) -> dict[str, float]:
+        """Return when the next request of each class could go, limits on requests per time aside."""
+        times = {}
         while self._controls and self._controls[0].done():
             self._controls.popleft()
-        if self._controls and self.account.may_poll(now):
-            return "control"
-        submit, look = self._may_submit(now), self._may_look(now)
-        if submit and not (look and self._streak >= POLLS_SHARE - 1):
-            return "submit"
-        return "look" if look else None
-
-    def _may_submit(self, now: float) -> bool:
-        if self.slots is not None and self.used_slots >= self.slots:
-            return False
+        if self._controls:
+            times["control"] = self.gate.next_control(now)
         busy = self._busy["submit"]
-        if busy >= CONNECTIONS or not self.account.may_submit(now, busy, self.running):
-            return False
-        return bool(self._line)
+        if (self.slots is None or self.used_slots < self.slots) and busy < CONNECTIONS and self._line:
+            times["submit"] = self.gate.next_submit(now, busy, self.running)
+        busy = self._busy["look"]
+        due = self._agenda.next_look()
+        if busy < CONNECTIONS and due < math.inf:
+            times["look"] = due if due > now else self.gate.next_look(now, busy)
+        return times
 
-    def _may_look(self, now: float) -> bool:
-        due = self._agenda.next_look() <= now
-        return due and self._busy["look"] < CONNECTIONS and self.account.may_poll(now)
+    def _go(self, kind: str, now: float) -> None:
+        """Let one request of a class go."""
+        self.gate.take(kind, now)
+        if kind == "control":
+            self._controls.popleft().set_result(None)
+            return
+        self._busy[kind] += 1
+        if kind == "submit":
+            self._start(self.submitting.send(self._admit()), "submit")
+        else:
+            jobs = self._agenda.take(now, self.gateway.poll_batch, self.plan.minimum)
+            self._start(self._looking.look(jobs), "look")
+
+    def scarcity(self, now: float) -> Scarcity:
+        """Return what limits looks at this moment."""
+        slots = self.limit
+        full = slots is not None and self.used_slots >= slots
+        return Scarcity(
+            requests=self.gate.looks_a_second(),
+            left=self.gate.limiter.left(now),
+            running=self.running,
+            waiting=len(self._line),
+            slots=slots if full else None,
+            late=max(0.0, now - self._agenda.next_look()),
+        )
+
+    @property
+    def limit(self) -> int | None:
+        """The most jobs in flight now: the user's limit, or fewer while the gateway runs fewer; None for no limit."""
+        known = [limit for limit in (self.slots, self.gate.slots) if limit is not None]
+        return min(known, default=None)
+
+    @property
+    def room(self) -> int:
+        """How many jobs a run should have open now: as many as there are slots, or somewhat more than are sent."""
+        return self.slots if self.slots is not None else self.used_slots + AHEAD
 
     def _admit(self) -> TaskFuture:
         job = self._line.take()
         self._hold_slot(job)
         job.show(Status.SUBMITTING)
+        if self.slots is None:
+            self.moved.ring()
         return job
 
     def _hold_slot(self, job: TaskFuture) -> None:
@@ -243,12 +297,8 @@ class Engine:
             now: the time.
             held_up: something could go, if the limits on requests per time let it.
         """
-        times = [self.account.next_change(now)]
-        if held_up:
-            times.append(self.limiter.next_time(now))
-        elif self._busy["look"] < CONNECTIONS:
-            times.append(max(self._agenda.next_look(), self.account.paused_until))
-        when = max(min(*times, self._agenda.next_end()), now + SHORTEST_WAIT)
+        when = self.gate.limiter.next_time(now) if held_up else min(self._times(now).values(), default=math.inf)
+        when = max(min(when, self._agenda.next_end()), now + SHORTEST_WAIT)
         if when == math.inf or (self._timer is not None and self._rings_at <= when):
             return  # waking too early costs nothing: the timer is set anew then
         if self._timer is not None:
@@ -286,14 +336,20 @@ class Engine:
         turn = self.loop.create_future()
         self._controls.append(turn)
         self.wake()
-        await turn
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.gate.limiter.refund()  # it was let go and did not leave
+                self.wake()
+            raise
         if self.closing:
             raise SessionClosedError(gateway=self.gateway.name)
         begun = self.now()
         try:
             return await self.talk.hold(exchange, timeout=self.timeouts.poll, fresh=fresh)
         except RateLimitError as error:
-            self.account.slowed(self.now(), begun, error, self.random.random())
+            self.gate.look_failed(self.now(), begun, error, self.random.random())
             raise
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -328,7 +384,7 @@ class Engine:
     def generation_failed(self, job: TaskFuture, snapshot: Snapshot) -> None:
         """End a job that the gateway accepted and then failed; what it gave back may pay for another."""
         if snapshot.credits == 0:
-            self.account.solvent()
+            self.gate.account.solvent()
         self.fail(job, generation_failed(self.gateway.name, snapshot), Status.FAILED, snapshot)
 
     def fail_queued(self, reason: Callable[[TaskFuture], KlingError | None]) -> None:

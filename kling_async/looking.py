@@ -16,9 +16,7 @@ from kling_async.errors import (
     ProtocolError,
     RateLimitError,
 )
-from kling_async.flow.polling import next_look, spread
 from kling_async.results import Snapshot, Status
-from kling_async.submitting import eta_of
 from kling_async.task import TaskFuture
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ class Looking:
         try:
             found = await self._ask(jobs, fresh=fresh)
             failpoints.reach("look.answered")
-            engine.account.looked()
+            engine.gate.looked(begun)
             for job in jobs:
                 self._seen(job, found.get(job.task_id or ""), fresh=fresh)
         except KlingError as error:
@@ -84,19 +82,21 @@ class Looking:
             return
         if isinstance(error, RateLimitError):
             engine.refused_requests += 1
-            engine.account.slowed(engine.now(), begun, error, engine.random.random())
+        if not isinstance(error, NotFoundError):
+            engine.gate.look_failed(engine.now(), begun, error, engine.random.random())
         for job in jobs:
             if isinstance(error, NotFoundError) and self._is_gone(job, error):
                 continue
             self._again(job, error)
 
     def _again(self, job: TaskFuture, error: KlingError) -> None:
+        engine = self._engine
         if job.done():
             return
         job.missed += 1
         job.last_error = error.evolve(task_id=job.task_id, key=job.key)
         log.debug("job %s: a missed look: %s", job.key, type(error).__name__)
-        self._plan(job)
+        engine.planning.missed(job)
 
     def _is_gone(self, job: TaskFuture, error: KlingError) -> bool:
         """End the following of a job that the gateway has not known for a minute; it may be there all the same."""
@@ -120,7 +120,7 @@ class Looking:
         if snapshot.status.terminal and not snapshot.named and not fresh:
             # A pooled connection may hold an answer meant for another look; only a fresh one is believed blindly.
             job.missed = max(1, job.missed)
-            self._plan(job, soon=True)
+            engine.planning.soon(job)
             return
         job.missed = 0
         snapshot = engine.talk.cleaned(snapshot)
@@ -129,40 +129,25 @@ class Looking:
         if snapshot.status is Status.SUCCEEDED:
             self._succeeded(job, snapshot)
         elif snapshot.status is Status.FAILED:
+            engine.planning.seen_ended(job)
             engine.generation_failed(job, snapshot)
         else:
             if snapshot != job.snapshot():
                 job.show(Status.IN_PROGRESS, snapshot)
-            self._plan(job, snapshot)
+            engine.planning.seen_running(job, snapshot)
 
     def _succeeded(self, job: TaskFuture, snapshot: Snapshot) -> None:
         engine = self._engine
         if snapshot.urls:
             log.info("job %s: succeeded", job.key)
+            engine.planning.seen_ended(job, snapshot)
             engine.end(job, succeeded(job, snapshot, engine.now()), Status.SUCCEEDED, snapshot)
             return
         job.unfinished_looks += 1
         if job.unfinished_looks < LOOKS_FOR_A_URL:
-            self._plan(job, soon=True)
+            engine.planning.soon(job)
             return
         engine.fail(job, no_video(engine.gateway.name, snapshot, job.charged()), Status.FAILED, snapshot)
-
-    def _plan(self, job: TaskFuture, snapshot: Snapshot | None = None, *, soon: bool = False) -> None:
-        engine = self._engine
-        now = engine.now()
-        if job.deadline is not None and now >= job.deadline:
-            engine.give_up(job)
-            return
-        age = now - (job.accepted_at if job.accepted_at is not None else now)
-        whole = eta_of(snapshot) if snapshot else None
-        wait = next_look(
-            engine.plan,
-            age,
-            progress=snapshot.progress if snapshot else None,
-            eta=whole - age if whole is not None else None,
-            missed=job.missed,
-        )
-        engine.look_in(job, engine.plan.minimum if soon else spread(engine.plan, wait, engine.random.random()))
 
     def cancel_there(self, job: TaskFuture) -> None:
         """Cancel a job at the gateway, where it can; whether that works changes nothing for its owner."""

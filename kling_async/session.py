@@ -72,11 +72,13 @@ class KlingSession:
             `KLINGGENERATOR_API_KEY`, `APIMART_API_KEY`) or `KLING_API_KEY`.
         base_url: origin of the API with an optional prefix; None (default) for `KLING_BASE_URL`, else the documented
             one.
-        concurrency: the most jobs in flight, from admission to their end (default 20); None for no limit of ours,
-            "auto" for what the library chooses: at present the default, and fewer while the gateway says it is full.
-        rate: the most requests per time, submits and looks together: "10/s" (default), "30/min", "1000/day", a
-            `RateLimit` or a list of them; None for no limit of ours, "auto" for what the library chooses: at present
-            the default.
+        concurrency: the most jobs in flight, from admission to their end. "auto" (default) begins with one submit at
+            a time and finds out how many the gateway runs; a number is never exceeded, and fewer run while the gateway
+            says it is full. None for no limit of ours and no slow start. Give a number where a gateway queues what it
+            cannot run instead of refusing it: there is nothing to learn from then.
+        rate: the most requests per time, submits and looks together: "10/s", "30/min", "1000/day", a `RateLimit` or a
+            list of them, never exceeded. "auto" (default) is what the gateway documents, or where it documents nothing
+            the pace that its refusals teach. None for no limit of ours and no slow start.
         poll: when to look at running jobs.
         timeouts: how long to wait for what.
         retry: how stubborn to be where trying again cannot cost twice.
@@ -92,8 +94,8 @@ class KlingSession:
         *,
         api_key: str | Secret | None = None,
         base_url: str | None = None,
-        concurrency: int | Literal["auto"] | None = 20,
-        rate: Rate = "10/s",
+        concurrency: int | Literal["auto"] | None = "auto",
+        rate: Rate = "auto",
         poll: PollPlan = PollPlan(),
         timeouts: Timeouts = Timeouts(),
         retry: RetryPolicy = RetryPolicy(),
@@ -110,7 +112,8 @@ class KlingSession:
         self.gateway = gateway_for(gateway, api_key)
         self.base_url = base_url_for(self.gateway, base_url)
         self._slots = slot_limit(concurrency)
-        self._rates = rate_limits(rate)
+        self._rates = self.gateway.rates if rate == "auto" else rate_limits(rate)
+        self._learns_pace = "auto" in (concurrency, rate)
         self._poll = poll
         self._timeouts = timeouts
         self._retry = retry
@@ -139,6 +142,7 @@ class KlingSession:
             self._transport(),
             slots=self._slots,
             rates=self._rates,
+            learns_pace=self._learns_pace,
             poll=self._poll,
             timeouts=self._timeouts,
             retry=self._retry,
@@ -342,7 +346,7 @@ class KlingSession:
         `requests` may be an endless iterable or async iterable; they are pulled only as slots free up. Leaving the
         loop early withdraws what was not sent. As in `gather`, a request may come as a pair (key, request).
         """
-        stream = Stream(requests, self._submit_item, self._here().slots)
+        stream = Stream(requests, self._submit_item, self._here())
         self._streams.add(stream)
         return stream
 
@@ -387,7 +391,12 @@ class KlingSession:
         """What the session is doing now."""
         engine = self._here()
         waiting = len(engine.unfinished) - engine.used_slots
-        return Stats(engine.slots, engine.used_slots, max(0, waiting), engine.refused_requests)
+        return Stats(engine.limit, engine.used_slots, max(0, waiting), engine.refused_requests)
+
+    @property
+    def room(self) -> int:
+        """How many jobs a run should have open now, so that no slot stays idle. For batches."""
+        return self._here().room
 
     # Around the videos.
 
@@ -410,7 +419,7 @@ class KlingSession:
             raise UnsupportedError(f"{self.gateway.name} tells no balance", gateway=self.gateway.name, field="balance")
         balance = await engine.control(exchange)
         if balance.unlimited or balance.amount:
-            engine.account.solvent()
+            engine.gate.account.solvent()
         return balance
 
     async def upload(self, path: str | os.PathLike[str]) -> str:

@@ -198,15 +198,14 @@ Rate = str | RateLimit | Iterable[str | RateLimit] | None
 
 
 def rate_limits(rate: Rate) -> tuple[RateLimit, ...]:
-    """Return the limits that a `rate` argument stands for: none for None.
+    """Return the limits that a `rate` argument stands for: none for None, and none of the user's for "auto".
 
-    "auto" stands for what the library would choose by itself: 10 requests a second.
     Raises `ConfigurationError` for anything that is not a rate.
     """
     if rate is None:
         return ()
     if isinstance(rate, str):
-        return (RateLimit(10),) if rate == "auto" else (RateLimit.parse(rate),)
+        return () if rate == "auto" else (RateLimit.parse(rate),)
     if isinstance(rate, RateLimit):
         return (rate,)
     if isinstance(rate, Iterable) and not isinstance(rate, (bytes, bytearray)):
@@ -222,18 +221,13 @@ def positive_seconds(name: str, value: Any) -> float | None:
     raise ConfigurationError(f"{name} must be a number of seconds above 0 or None, not {value!r}", field=name)
 
 
-DEFAULT_CONCURRENCY = 20
-
-
 def slot_limit(concurrency: Any) -> int | None:
-    """Return the number of slots that a `concurrency` argument stands for; None for no limit.
+    """Return the number of slots that a `concurrency` argument stands for; None for no limit of the user's.
 
-    "auto" stands for the default, 20. Raises `ConfigurationError` for anything but a whole number above 0.
+    Raises `ConfigurationError` for anything but a whole number above 0.
     """
-    if concurrency is None:
+    if concurrency is None or concurrency == "auto":
         return None
-    if concurrency == "auto":
-        return DEFAULT_CONCURRENCY
     if isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1:
         return concurrency
     raise ConfigurationError(

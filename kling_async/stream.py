@@ -5,7 +5,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 from kling_async.bell import Bell
 from kling_async.errors import ConfigurationError
@@ -13,13 +13,22 @@ from kling_async.requests import Request
 from kling_async.results import Outcome
 from kling_async.task import TaskFuture
 
-WITHOUT_LIMIT = 1000
-"""Jobs in flight at once where the session sets no limit."""
-
 Item: TypeAlias = Request | tuple[str, Request]
 """A request, or a key of your own and a request."""
 
 Requests: TypeAlias = Iterable[Item] | AsyncIterable[Item]
+
+
+class Space(Protocol):
+    """How many jobs may be open at once."""
+
+    moved: Bell
+    """Rung when there may be more room."""
+
+    @property
+    def room(self) -> int:
+        """How many jobs should be open now."""
+        ...
 
 
 class Stream(AsyncIterator[Outcome]):
@@ -30,8 +39,8 @@ class Stream(AsyncIterator[Outcome]):
     followed by the session. An error of the input itself is raised after the outcomes of what came before it.
     """
 
-    def __init__(self, requests: Requests, submit: Callable[[Item], TaskFuture], limit: int | None) -> None:
-        self._belt = _Belt(submit, limit or WITHOUT_LIMIT)
+    def __init__(self, requests: Requests, submit: Callable[[Item], TaskFuture], space: "Space") -> None:
+        self._belt = _Belt(submit, space)
         self._requests = requests
 
     def __aiter__(self) -> Self:
@@ -66,15 +75,15 @@ class Stream(AsyncIterator[Outcome]):
 class _Belt:
     """What lies between the input and the reader. Its feeder and its jobs know it; the reader's handle owns it."""
 
-    def __init__(self, submit: Callable[[Item], TaskFuture], limit: int) -> None:
+    def __init__(self, submit: Callable[[Item], TaskFuture], space: Space) -> None:
         self._submit = submit
-        self._limit = limit
+        self._space = space
         self._open: set[TaskFuture] = set()
         self._ready: deque[TaskFuture] = deque()
         self._feeder: asyncio.Task[None] | None = None
         self._finished = False
         self._error: Exception | None = None
-        self._bell = Bell()
+        self._bell = space.moved
 
     def start(self, requests: Requests) -> None:
         if self._feeder is None and not self._finished:
@@ -114,7 +123,7 @@ class _Belt:
         future = self._submit(request)
         self._open.add(future)
         future.add_done_callback(self._done)
-        while len(self._open) + len(self._ready) >= self._limit and not self._finished:
+        while len(self._open) + len(self._ready) >= self._space.room and not self._finished:
             await self._bell.rung()
 
     def _done(self, future: TaskFuture) -> None:

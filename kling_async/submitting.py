@@ -23,7 +23,6 @@ from kling_async.errors import (
     SessionClosedError,
 )
 from kling_async.flow.fate import Fate, fate_of
-from kling_async.flow.polling import first_look, spread
 from kling_async.gateways.protocol import Accepted
 from kling_async.network import Fence
 from kling_async.requests import Request
@@ -94,7 +93,8 @@ class Submitting:
             return
         job.lost = None
         engine.accepted(job, accepted.task_id)
-        engine.account.accepted(engine.running, engine.cost(job.request) if engine.account.broke else None, sent_at)
+        cost = engine.cost(job.request) if engine.gate.account.broke else None
+        engine.gate.accepted(engine.now(), sent_at, engine.running, cost)
         snapshot = engine.talk.cleaned(accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS))
         log.info("job %s: accepted as %s", job.key, job.task_id)
         job.show(Status.IN_PROGRESS, snapshot)
@@ -105,10 +105,7 @@ class Submitting:
         elif job.withdrawn == "yes":
             engine.drop(job)
         else:
-            wait = first_look(engine.plan, eta_of(snapshot))
-            engine.follow(
-                job, wait if engine.plan.first is not None else spread(engine.plan, wait, engine.random.random())
-            )
+            engine.follow(job)
 
     async def _recorded(self, job: TaskFuture, accepted: Accepted) -> bool:
         """Make the id durable before anybody sees it; False for one that the journal knows as another job's."""
@@ -126,7 +123,7 @@ class Submitting:
         self._learn(job, error, sent_at)
         fate = fate_of(error, sent=fence.sent, dedupes=engine.gateway.dedupes_by_key)
         if fate is Fate.REJECTED:
-            waits = isinstance(error, QuotaExhaustedError) and engine.account.policy.on_quota == "wait"
+            waits = isinstance(error, QuotaExhaustedError) and engine.gate.policy.on_quota == "wait"
             if waits and job.withdrawn == "no":
                 _postpone(job)
                 engine.requeue(job)
@@ -152,37 +149,37 @@ class Submitting:
             case AuthenticationError() | PermissionDeniedError():
                 self.stop(error)
             case InsufficientCreditsError():
-                engine.account.could_not_pay(now, error, engine.cost(job.request))
-                engine.fail_queued(lambda other: engine.account.objection(engine.cost(other.request), now))
+                engine.gate.account.could_not_pay(now, error, engine.cost(job.request))
+                engine.fail_queued(lambda other: engine.gate.account.objection(engine.cost(other.request), now))
             case QuotaExhaustedError():
-                engine.account.exhausted(now, error)
-                if engine.account.policy.on_quota == "fail":
+                engine.gate.account.exhausted(now, error)
+                if engine.gate.policy.on_quota == "fail":
                     engine.fail_queued(lambda _: error)
             case RateLimitError():
                 engine.refused_requests += 1
 
     def stop(self, error: KlingError) -> None:
         """The key was refused: nothing that is not sent yet will be sent."""
-        self._engine.account.stopped = error
+        self._engine.gate.account.stopped = error
         self._engine.fail_queued(lambda _: error)
 
     def _again(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
         """Send the job again later, unless it has been refused often enough while nothing else moved."""
         engine = self._engine
-        account = engine.account
+        account, policy = engine.gate.account, engine.gate.policy
         running = engine.running
-        account.refused(engine.now(), sent_at, error, running=running, jitter=engine.random.random())
+        engine.gate.refused(engine.now(), sent_at, error, running=running, jitter=engine.random.random())
         busy = running > 0 and isinstance(error, (RateLimitError, CapacityError))
         # A refusal counts only if nothing of the account was accepted since this job's last one.
         job.refusals = 1 if job.moved != account.accepts else job.refusals + 1
         job.moved = account.accepts
-        if job.refusals >= account.policy.attempts and not busy:
+        if job.refusals >= policy.attempts and not busy:
             engine.fail(job, error.evolve(attempts=job.attempts))
         elif engine.closing:
             engine.fail(job, SessionClosedError(gateway=engine.gateway.name))
         else:
             engine.requeue(job)
-        if account.failures >= account.policy.budget and not busy:
+        if account.failures >= policy.budget and not busy:
             silent = ConnectionFailedError("the gateway answers nothing", gateway=engine.gateway.name, code="budget")
             engine.fail_queued(lambda _: error if error.charged == "no" else silent)
 
@@ -259,13 +256,6 @@ def identity(gateway: str, key: str, request: Request, attempt: int = 1) -> str:
 
     said = json.dumps([gateway, key, request_to(request), attempt], sort_keys=True)
     return f"kling-{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
-
-
-def eta_of(snapshot: Snapshot) -> float | None:
-    """Return how many seconds the gateway expects the whole job to take, by its own clock."""
-    if snapshot.estimated_at is None or snapshot.created_at is None:
-        return None
-    return (snapshot.estimated_at - snapshot.created_at).total_seconds()
 
 
 def _check_id(accepted: Accepted) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Literal, Protocol
 from attrs import evolve
 
 from kling_async.errors import Charged, ConfigurationError, KlingError
+from kling_async.flow.durations import Learner
+from kling_async.flow.polling import Forecast
 from kling_async.gateways.protocol import Accepted
 from kling_async.requests import Request
 from kling_async.results import Failure, Outcome, Snapshot, Status, Success, Timing, Video
@@ -69,8 +71,10 @@ class TaskFuture:
         "accepted_at",
         "attempts",
         "deadline",
+        "due",
         "expiry",
         "key",
+        "kind",
         "last_error",
         "looked_at",
         "looking",
@@ -78,12 +82,15 @@ class TaskFuture:
         "missed",
         "moved",
         "named",
+        "number",
         "order",
         "polls",
+        "promise",
         "queued_at",
         "record",
         "refusals",
         "request",
+        "seen_age",
         "slot",
         "status",
         "task_id",
@@ -119,6 +126,11 @@ class TaskFuture:
         self.moved = -1
         self.named = named
         self.order = 0
+        self.number = 0
+        self.due = 0.0
+        self.kind: Learner | None = None
+        self.promise: Forecast | None = None
+        self.seen_age = 0.0
         self.unfinished_looks = 0
         self.looked_at: float | None = None
         self.looking = False

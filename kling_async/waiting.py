@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -28,6 +28,10 @@ class Line:
         while self._queue and self._queue[0].done():
             self._queue.popleft()
         return bool(self._returned or self._queue)
+
+    def __len__(self) -> int:
+        """About how many jobs wait: some of them may have been withdrawn."""
+        return len(self._queue) + len(self._returned)
 
     def __iter__(self) -> Iterator[TaskFuture]:
         yield from [entry[1] for entry in self._returned]
@@ -63,21 +67,51 @@ class Agenda:
         self._number = count()
         self._forgotten = 0
 
-    def look(self, job: TaskFuture, due: float) -> None:
-        """Plan the next look at a job."""
-        heapq.heappush(self._looks, (due, next(self._number), job))
+    def look(self, job: TaskFuture, due: float, judged_at: float = math.inf) -> None:
+        """Plan the next look at a job.
+
+        Args:
+            job: the job.
+            due: when to look.
+            judged_at: when that is judged anew, if it is earlier.
+        """
+        job.due = due
+        heapq.heappush(self._looks, (min(due, judged_at), next(self._number), job))
 
     def next_look(self) -> float:
-        """Return when the next look is due, or infinity."""
+        """Return when something is due, a look or a judgement, or infinity."""
         while self._looks and self._looks[0][2].done():
             heapq.heappop(self._looks)
         return self._looks[0][0] if self._looks else math.inf
 
+    def unsure(self, now: float) -> Iterator[TaskFuture]:
+        """Take the jobs at the head whose look is not due and should be judged anew."""
+        while self.next_look() <= now and self._looks[0][2].due > now:
+            yield heapq.heappop(self._looks)[2]
+
+    def scatter(self, now: float, seconds: float, random: Callable[[], float]) -> None:
+        """Spread the looks that are due over some seconds: they became due all at once."""
+        late = [entry for entry in self._looks if entry[2].due <= now]
+        if len(late) < 2:
+            return
+        kept = [entry for entry in self._looks if entry[2].due > now]
+        for _, number, job in late:
+            job.due = now + seconds * random()
+            kept.append((job.due, number, job))
+        heapq.heapify(kept)
+        self._looks = kept
+
     def take(self, now: float, batch: int, minimum: float) -> list[TaskFuture]:
-        """Take the job that is due; where one request may ask about many, those that are nearly due go with it."""
+        """Take the job that is due; where one request may ask about many, those that are due next go with it.
+
+        Args:
+            now: the time.
+            batch: how many jobs one request may ask about.
+            minimum: seconds between two looks at one job.
+        """
         jobs = [heapq.heappop(self._looks)[2]]
-        kept = []
-        while self._looks and len(jobs) < batch and self._looks[0][0] <= now + minimum:
+        kept: list[tuple[float, int, TaskFuture]] = []
+        while self._looks and len(jobs) < batch and len(kept) < batch:
             entry = heapq.heappop(self._looks)
             job = entry[2]
             if not job.done() and (job.looked_at is None or now - job.looked_at >= minimum):

@@ -22,7 +22,7 @@ FLOORS = [
     ["transport", "credentials", "task"],
     ["bell"],
     ["asked", "conversation", "endings", "download", "stream", "waiting"],
-    ["engine", "submitting", "looking"],
+    ["engine", "submitting", "looking", "planning"],
     ["batch"],
     ["session"],
     ["cli", "__main__"],

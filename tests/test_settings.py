@@ -8,7 +8,6 @@ import pytest
 
 from kling_async.errors import ConfigurationError
 from kling_async.settings import (
-    DEFAULT_CONCURRENCY,
     DownloadPolicy,
     PollPlan,
     RateLimit,
@@ -177,7 +176,7 @@ def test_the_default_burst_is_a_tenth_of_a_second_and_at_least_one() -> None:
     ("rate", "limits"),
     [
         (None, ()),
-        ("auto", (RateLimit(10),)),
+        ("auto", ()),
         ("10/s", (RateLimit(10),)),
         (RateLimit(7), (RateLimit(7),)),
         (["10/s", RateLimit(1000, 86400)], (RateLimit(10), RateLimit(1000, 86400))),
@@ -194,7 +193,7 @@ def test_what_stands_for_no_rate_is_refused(rate: Any) -> None:
         rate_limits(rate)
 
 
-@pytest.mark.parametrize(("said", "slots"), [(None, None), ("auto", DEFAULT_CONCURRENCY), (1, 1), (100_000, 100_000)])
+@pytest.mark.parametrize(("said", "slots"), [(None, None), ("auto", None), (1, 1), (100_000, 100_000)])
 def test_concurrency(said: Any, slots: int | None) -> None:
     assert slot_limit(said) == slots
 

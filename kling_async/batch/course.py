@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("kling_async")
 
-WITHOUT_LIMIT = 1000
-"""Jobs in flight at once where the session sets no limit."""
 UNTAKEN = 64
 """Finished jobs that may wait for their download or their reader before no more are sent."""
 SENT, MADE = State.SUBMITTING, State.ACCEPTED
@@ -108,7 +106,6 @@ class Course:
         self.account = mark_of(self._uuid, session.base_url, secret_of(session.gateway))
         self._fetching = Fetching(session, journal, directory) if directory is not None else None
         self.recovery = Recovery(self)
-        self._slots = session.stats.slots or WITHOUT_LIMIT
         self._open: dict[TaskFuture, Record] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._bell = Bell()
@@ -245,9 +242,10 @@ class Course:
                 await self._change()
 
     def _is_full(self) -> bool:
-        unread = len(self._ready) >= self._slots
+        room = self.session.room
+        unread = len(self._ready) >= room
         probing = self.rest.seconds > 0 and any(job.task_id is None for job in self._open)
-        return probing or len(self._open) >= self._slots or unread or len(self._errands) >= self._slots + UNTAKEN
+        return probing or len(self._open) >= room or unread or len(self._errands) >= room + UNTAKEN
 
     def _upcoming(self) -> Record | None:
         """Return the next job that may be sent within the limits, or None where there is none now."""

@@ -136,7 +136,7 @@ def reconcile_command(**given: Any) -> None:
 @click.argument("file", metavar="FILE|-")
 @input_options
 @click.option("-o", "--output", default="videos", show_default=True, metavar="DIR", help="Where the videos would go.")
-@click.option("-j", "--concurrency", type=Slots(), default="20", show_default=True, metavar="N|auto|none")
+@click.option("-j", "--concurrency", type=Slots(), default="auto", show_default=True, metavar="N|auto|none")
 @store_option
 @gateway_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")

@@ -19,11 +19,13 @@ from kling_async.cli.setup import Setup
 from kling_async.cli.showing import Look
 from kling_async.cli.store import Store
 from kling_async.cli.words import columns, count, money, one_line, span
-from kling_async.flow.polling import MEDIAN
+from kling_async.flow.durations import PRIOR_MEDIAN as MEDIAN
 from kling_async.gateways.protocol import Gateway
 from kling_async.requests import Request
 from kling_async.settings import slot_limit
 
+ASSUMED_SLOTS = 20
+"""Where the gateway's own number is still to be found out."""
 MEGABYTES = {"std": 0.8, "pro": 1.6, "4k": 5.0}
 """Rough sizes of a second of video, by quality."""
 
@@ -145,9 +147,13 @@ def _lines(plan: _Plan, name: str, jobs: int) -> list[str]:
 
 def _forecast(plan: _Plan, made: int) -> list[str]:
     """Say what time and what room the jobs should take; both are rough, and said so."""
-    lanes = min(plan.slots or made, made) or 1
+    lanes = min(plan.slots or ASSUMED_SLOTS, made) or 1
     seconds = made * MEDIAN / lanes
-    slots = f"at {count(lanes, 'slot')}, {MEDIAN:g} s a clip" if plan.slots else "without a limit on slots"
+    slots = (
+        f"at {count(lanes, 'slot')}, {MEDIAN:g} s a clip"
+        if plan.slots
+        else f"at as many slots as the gateway has, {ASSUMED_SLOTS} assumed, {MEDIAN:g} s a clip"
+    )
     free = _free(plan.directory)
     room = f" to {one_line(plan.directory)} ({free} free)" if free else ""
     size = f"{plan.megabytes / 1000:,.1f} GB" if plan.megabytes >= 1000 else f"{plan.megabytes:,.0f} MB"

@@ -20,7 +20,7 @@ SANDBOX_SPEED = 30.0
 SANDBOX_KEY = f"sk-{os.urandom(16).hex()}"
 """No word of any message, since every trace of the key is masked."""
 SANDBOX_MEDIAN = 90.0
-RATE = "10/s"
+RATE = "auto"
 SANDBOX_RATE = "50/s"
 UNSET = "unset"
 """Stands for a rate that no flag names: None is the flag's "none"."""
@@ -46,7 +46,7 @@ class Setup:
     gateway: str | None = None
     api_key_file: str | None = None
     base_url: str | None = None
-    concurrency: int | Literal["auto"] | None = 20
+    concurrency: int | Literal["auto"] | None = "auto"
     rate: Rate = UNSET
     poll_min: float | None = None
     poll_max: float | None = None

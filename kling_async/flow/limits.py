@@ -40,9 +40,27 @@ class Bucket:
         """Take a token; the arrival time advances from itself, so that no rate is lost to rounding."""
         self.tat = max(self.tat, now) + 1 / self.rate
 
+    def refund(self) -> None:
+        """Put a token back that was taken for a request which did not leave."""
+        self.tat -= 1 / self.rate
+
     def drain(self, now: float) -> None:
         """Leave one token, so that what a pause has saved up is not released as a herd."""
         self.tat = max(self.tat, now + (self.depth - 1) / self.rate)
+
+    def empty(self, now: float) -> None:
+        """Leave no token: the next one comes a gap from now."""
+        self.tat = max(self.tat, now + self.depth / self.rate)
+
+    def tokens(self, now: float) -> float:
+        """Return how many tokens there are."""
+        return self.depth - max(0.0, self.tat - now) * self.rate
+
+    def set_rate(self, rate: float, depth: float, now: float) -> None:
+        """Change the rate and the depth, and keep the tokens that are there."""
+        tokens = min(self.tokens(now), depth)
+        self.rate, self.depth = rate, depth
+        self.tat = now + (depth - tokens) / rate
 
 
 @define
@@ -72,6 +90,25 @@ class Window:
             self._times.append((now, 1))
         self._taken += 1
 
+    def refund(self) -> None:
+        """Forget the newest request, which did not leave."""
+        if not self._times:
+            return
+        at, taken = self._times.pop()
+        self._taken -= 1
+        if taken > 1:
+            self._times.append((at, taken - 1))
+
+    def left(self, now: float) -> int:
+        """Return how many requests the window still has room for."""
+        self._forget(now)
+        return self.count - self._taken
+
+    def more_at(self, now: float) -> float:
+        """Return when the window will have more room, or infinity if nothing was taken."""
+        self._forget(now)
+        return self._times[0][0] + self.per if self._times else math.inf
+
     def drain(self, now: float) -> None:
         """Do nothing: a quota saves nothing up."""
 
@@ -87,11 +124,78 @@ def limit_of(rate: RateLimit, now: float) -> Bucket | Window:
     return Bucket.starting(rate, now)
 
 
+@define
+class Told:
+    """What the gateway itself says is left of its limit, in headers such as `X-RateLimit-Remaining`.
+
+    Args:
+        remaining: requests left, or infinity while nothing is known.
+        reset_at: when there will be more, or infinity where the gateway does not say.
+    """
+
+    remaining: float = math.inf
+    reset_at: float = math.inf
+
+    def heard(self, now: float, remaining: float, reset_after: float | None, in_flight: int) -> None:
+        """Take in a header; the requests in flight may not be counted in it yet."""
+        self.remaining = max(0.0, remaining - in_flight)
+        self.reset_at = math.inf if reset_after is None else now + reset_after
+
+    def next_time(self, now: float) -> float:
+        """Return when a request may leave.
+
+        A used-up limit without a known reset holds nothing back: the gateway's own refusal says more.
+        """
+        self._pass(now)
+        return self.reset_at if self.remaining < 1 and self.reset_at < math.inf else now
+
+    def take(self, now: float) -> None:
+        """Count a request."""
+        self._pass(now)
+        self.remaining = max(0.0, self.remaining - 1)
+
+    def refund(self) -> None:
+        """Put a request back that did not leave."""
+        self.remaining += 1
+
+    def left(self, now: float) -> float:
+        """Return how many requests are left, or infinity while nothing is known."""
+        self._pass(now)
+        return self.remaining
+
+    def drain(self, now: float) -> None:
+        """Do nothing: the gateway counts."""
+
+    def _pass(self, now: float) -> None:
+        if now >= self.reset_at:
+            self.remaining = self.reset_at = math.inf
+
+
 class Limiter:
-    """All limits of an account: a request leaves when every one of them allows it, and counts in all."""
+    """All limits of an account: a request leaves when every one of them allows it, and counts in all.
+
+    Attributes:
+        told: what the gateway says is left; it is one of the limits.
+    """
 
     def __init__(self, rates: Iterable[RateLimit], now: float) -> None:
-        self._limits = [limit_of(rate, now) for rate in rates]
+        self.told = Told()
+        self._limits = [*(limit_of(rate, now) for rate in rates), self.told]
+
+    @property
+    def rate(self) -> float:
+        """Requests per second in the long run, by the limits that spread them evenly; infinity without any."""
+        return min((limit.rate for limit in self._limits if isinstance(limit, Bucket)), default=math.inf)
+
+    def left(self, now: float) -> float:
+        """Return how many requests are left of the scarcest quota, or infinity."""
+        windows = (limit.left(now) for limit in self._limits if isinstance(limit, Window))
+        return min(self.told.left(now), *windows, math.inf)
+
+    def more_at(self, now: float) -> float:
+        """Return when more will be left of a quota, or infinity where nobody knows."""
+        windows = (limit.more_at(now) for limit in self._limits if isinstance(limit, Window))
+        return min(self.told.reset_at, *windows, math.inf)
 
     def next_time(self, now: float) -> float:
         """Return the earliest time at which a request may leave."""
@@ -105,6 +209,11 @@ class Limiter:
         """Count a request in every limit."""
         for limit in self._limits:
             limit.take(now)
+
+    def refund(self) -> None:
+        """Give a request back that was counted and did not leave."""
+        for limit in self._limits:
+            limit.refund()
 
     def drain(self, now: float) -> None:
         """Leave at most one token in every bucket."""

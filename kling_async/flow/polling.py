@@ -1,70 +1,119 @@
 """When to look at a running job. A look costs a request, and waiting costs time: the price says how they compare."""
 
 import math
+from typing import NamedTuple
 
+from kling_async.flow.durations import GAP, GAP_OF_AGE, PRIOR_MEDIAN, SURELY, Law
 from kling_async.settings import PollPlan
 
-# How long jobs take before anything is learned: log-logistic, this median in seconds, shape 2.
-MEDIAN = 90.0
-# Some jobs end at once, most of them by moderation: one early look, and no gap more than twice the age after it.
+# Some jobs end at once, most of them by moderation: until jobs of a kind are known, one early look, and no gap more
+# than twice the age after it.
 EARLY = 5.0
+KNOWN_JOBS = 10
+# So many first looks come earlier than the law says, to find out when jobs have become faster.
+EXPLORED = 0.04
 
 
-def hazard(age: float, median: float = MEDIAN) -> float:
-    """Return the chance per second that a job of this age (seconds) ends now."""
-    ratio = age / median
-    return 2 * ratio / (median * (1 + ratio * ratio))
+class Forecast(NamedTuple):
+    """What the gateway says of a job's end.
+
+    Args:
+        age: how old the job was when it was said, in seconds.
+        left: how long it then still had to run, in seconds, above 0.
+        kind: how that is known: "eta" or "progress".
+    """
+
+    age: float
+    left: float
+    kind: str
+
+    def scaled(self, age: float) -> float:
+        """Return an age in units of the forecast, so that a job which keeps to it ends at the prior's median."""
+        return PRIOR_MEDIAN * (age - self.age) / self.left
 
 
-def first_look(plan: PollPlan, eta: float | None = None, median: float = MEDIAN) -> float:
+def forecast(age: float, progress: float | None, eta: float | None) -> Forecast | None:
+    """Return what an answer says of a job's end, or None.
+
+    Args:
+        age: seconds since acceptance.
+        progress: how far the job is, 0.0 to 1.0, or None.
+        eta: seconds until the gateway expects the end, or None; one that has passed is no help.
+    """
+    if eta is not None and eta > 0:
+        return Forecast(age, eta, "eta")
+    if progress is not None and 0 < progress < 1 and age > 0:
+        return Forecast(age, age * (1 - progress) / progress, "progress")
+    return None
+
+
+class Sight(NamedTuple):
+    """What is known for planning a look.
+
+    Args:
+        law: how long jobs of this kind take.
+        known: whether that was learned from enough of them.
+        price: how many seconds of waiting one look is worth now; not below the user's while looks are scarce.
+        promised: what the gateway says of this job's end, or None.
+        kept: how such promises were kept so far, a law over `Forecast.scaled` ages; None without a promise.
+    """
+
+    law: Law
+    known: bool
+    price: float
+    promised: Forecast | None = None
+    kept: Law | None = None
+
+
+def first_look(plan: PollPlan, sight: Sight, chance: float = 1.0) -> float:
     """Return seconds from acceptance to the first look.
 
     Args:
         plan: `first` decides if it is given; `minimum` and `maximum` bound what is computed.
-        eta: seconds until the gateway expects the job to end, or None.
-        median: how long jobs like this take, in seconds.
-
-    Looks are best spread as the square root of the hazard over twice the price. The first one is due where that
-    density has added up to one look, or early, for the jobs that end at once.
+        sight: what is known.
+        chance: a random number from 0 to 1; below 0.04 the look comes early, to find out whether jobs became faster.
     """
     if plan.first is not None:
         return min(plan.first, plan.maximum)
-    if eta is not None and eta > 0:
-        return _bounded(plan, eta)
-    return _bounded(plan, min(EARLY * plan.price, (1.5 * median * math.sqrt(plan.price)) ** (2 / 3)))
+    wait = min(_due(sight, 0.0), sight.law.age_at(SURELY))
+    if not sight.known and sight.promised is None:
+        wait = min(wait, EARLY * plan.price)
+    wait = _bounded(plan, sight, wait)
+    if chance < EXPLORED:
+        wait = plan.minimum * (wait / plan.minimum) ** (chance / EXPLORED)
+    return wait
 
 
-def next_look(
-    plan: PollPlan,
-    age: float,
-    *,
-    progress: float | None = None,
-    eta: float | None = None,
-    missed: int = 0,
-    median: float = MEDIAN,
-) -> float:
-    """Return seconds until the next look at a job that is still running.
+def next_look(plan: PollPlan, sight: Sight, age: float, missed: int = 0) -> float:
+    """Return seconds until the next look at a job that is still running at this age.
 
     Args:
         plan: bounds and price.
-        age: seconds since acceptance.
-        progress: how far the gateway says it is, 0.0 to 1.0.
-        eta: seconds until the gateway expects the end; None or past is no help.
+        sight: what is known.
+        age: seconds since acceptance at the last look.
         missed: looks in a row that brought no answer; each doubles the wait.
-        median: how long jobs like this take, in seconds.
     """
-    wait = min(math.sqrt(2 * plan.price / max(hazard(age, median), 1e-9)), EARLY * plan.price + 2 * age)
-    if eta is not None and eta > 0:
-        wait = eta
-    elif progress is not None and 0 < progress < 1 and age > 0:
-        wait = age * (1 - progress) / progress
-    return _bounded(plan, wait * 2.0 ** min(missed, 30))
+    wait: float = min(_due(sight, age) - age, max(GAP, GAP_OF_AGE * age))
+    if not sight.known and sight.promised is None:
+        wait = min(wait, EARLY * plan.price + 2 * age)
+    return _bounded(plan, sight, wait * float(2 ** min(missed, 30)))
+
+
+def _due(sight: Sight, age: float) -> float:
+    """Return the age at which the expected time of being ended unnoticed reaches the price."""
+    promised = sight.promised
+    if promised is None or sight.kept is None:
+        return sight.law.due(age, sight.price)
+    unit = PRIOR_MEDIAN / promised.left
+    return promised.age + sight.kept.due(promised.scaled(age), sight.price * unit) / unit
 
 
 def spread(plan: PollPlan, wait: float, jitter: float) -> float:
-    """Return the wait moved by up to a tenth either way, so that jobs that began together are not asked together."""
-    return _bounded(plan, wait * (0.9 + 0.2 * jitter))
+    """Return the wait moved by up to a twentieth either way: jobs that began together are not asked together."""
+    return max(wait * (0.95 + 0.1 * jitter), min(wait, plan.minimum))
 
 
-def _bounded(plan: PollPlan, wait: float) -> float:
-    return min(max(wait, plan.minimum), plan.maximum)
+def _bounded(plan: PollPlan, sight: Sight, wait: float) -> float:
+    """Keep the plan's bounds; the longest gap gives way only where the account's rate allows no more looks."""
+    scarcity = math.sqrt(max(1.0, sight.price / plan.price))
+    return min(max(wait, plan.minimum), plan.maximum * scarcity)

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import cpu, imports, journal, memory
+from benchmarks.peers import command as peers
 from benchmarks.simulation import flow, polls
 
 ALL = {"cpu": cpu, "memory": memory, "import": imports, "journal": journal, "flow": flow, "polls": polls}
+NAMED = {**ALL, "peers": peers}
+"""All of them, and what runs only when it is named: the peers have to be installed, and take long."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -18,8 +21,8 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     made.set_defaults(quick=False, pairs=None, json=None)
     _add_shared(made)
-    commands = made.add_subparsers(dest="benchmark", metavar="|".join(ALL))
-    for name, module in ALL.items():
+    commands = made.add_subparsers(dest="benchmark", metavar="|".join(NAMED))
+    for name, module in NAMED.items():
         words = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=words, description=words)
         _add_shared(command)
@@ -54,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
     print(f"Python {figures['python']} on {figures['system']}, {figures['processors']} processors", flush=True)
     for arguments in chosen:
         arguments.pairs = arguments.pairs or (1 if arguments.quick else 5)
-        text, found = ALL[arguments.benchmark].run(arguments)
+        text, found = NAMED[arguments.benchmark].run(arguments)
         figures[arguments.benchmark] = found
         print(f"\n{text}", flush=True)
     if given.json is not None:

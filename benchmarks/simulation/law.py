@@ -94,7 +94,7 @@ class Schedules:
     """
 
     law: LogNormal
-    step: float = 0.25
+    step: float = 0.5
     _below: list[float] = field(init=False)
     _area: list[float] = field(init=False)
 
@@ -155,7 +155,7 @@ class Schedules:
         """Return the best that can be had with so many looks a job, two schedules mixed where none has as many."""
         low, high = 1e-4, 1e4
         fewer = more = self.noticing(self.ages(1.0))
-        for _ in range(40):
+        for _ in range(30):
             price = math.sqrt(low * high)
             found = self.noticing(self.ages(price))
             if found.looks > looks:

@@ -14,10 +14,10 @@ class Ledger:
         ended: when it really ended.
         known: when its outcome was in the client's hands; NaN until then.
         polls: how often it was looked at.
-        names: what each job was asked for as; a name that comes twice was paid twice.
+        names: what each job was asked for as.
+        duplicates: jobs that were asked for under the name of another: paid twice.
         refused_submits: submits that were answered with 429.
         refused_polls: looks that were answered with 429.
-        lost: jobs that the client gave up.
     """
 
     accepted: list[float] = field(factory=list)
@@ -28,7 +28,6 @@ class Ledger:
     duplicates: int = 0
     refused_submits: int = 0
     refused_polls: int = 0
-    lost: int = 0
 
     def accept(self, now: float, end: float, name: str) -> int:
         """Record a job that was accepted; returns its number."""

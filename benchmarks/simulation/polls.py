@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -10,13 +11,14 @@ from attrs import asdict
 
 from benchmarks.figures import table
 from benchmarks.simulation.arrivals import CLIENTS, LAW, TITLES, Setting, noticed
+from benchmarks.simulation.drawing import Column, drawing
 from benchmarks.simulation.law import Schedules, bound
 from benchmarks.simulation.line import RTT
 from benchmarks.simulation.options import listed, names_among, numbers
 
 JOBS = (1000, 10_000)
 LOOKS = (1.5, 3.0, 6.0)
-MEASURED = {100: (200.0, 100.0), 1000: (500.0, 1000.0), 10_000: (400.0, 200.0), 100_000: (350.0, 50.0)}
+MEASURED = {100: (200.0, 100.0), 1000: (500.0, 1000.0), 10_000: (400.0, 200.0), 100_000: (300.0, 30.0)}
 """Seconds of warm-up and of measuring, from so many jobs in flight on."""
 NEAR_RTT = 0.008
 """Round trips in seconds where more than 10,000 jobs are in flight: 64 connections carry no more requests otherwise."""
@@ -27,6 +29,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=numbers(int), help="jobs in flight (default 1000,10000; quick: 100)")
     parser.add_argument("--looks", type=numbers(float), help="budgets in looks per job (default 1.5,3,6; quick: 3)")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each client in each setting (default 1)")
+    parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the figures as well")
     parser.add_argument("--clients", type=names_among(CLIENTS), metavar="NAME,...", help=listed(CLIENTS))
 
 
@@ -41,6 +44,8 @@ def run(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     ]
     known = Schedules(LAW)
     limits = {looks: {"best": known.with_looks(looks).delay, "asymptotic": bound(LAW, looks)} for looks in all_looks}
+    if arguments.svg is not None:
+        arguments.svg.write_text(drawn(found, limits), encoding="utf-8")
     return told(found, limits), {"law": asdict(LAW), "limits": limits, "found": found}
 
 
@@ -72,3 +77,26 @@ def told(found: Sequence[dict[str, Any]], limits: dict[float, dict[str, float]])
     best += [[f"{m:g}", f"{each['best']:.2f} s", f"{each['asymptotic']:.2f} s"] for m, each in limits.items()]
     head = f"polls: durations log-normal, median {LAW.median:g} s, sigma {LAW.sigma:g}; virtual time"
     return f"{head}\n\n{table(rows)}\n\nthe least mean delay that anybody can have\n\n{table(best)}"
+
+
+def drawn(found: Sequence[dict[str, Any]], limits: dict[float, dict[str, float]]) -> str:
+    """Return the figures as a drawing."""
+    rows = list(dict.fromkeys(row_of(each) for each in found))
+    clients = {each["client"]: TITLES[each["client"]] for each in found}
+
+    def column(title: str, name: str) -> Column:
+        values: dict[str, dict[str, float]] = {client: {} for client in clients}
+        for each in found:
+            values[each["client"]][row_of(each)] = fmean(run[name] for run in each["runs"])
+        if name == "mean":
+            values["best"] = {row_of(each): limits[each["looks_allowed"]]["best"] for each in found}
+        return Column(title, values, 1.0)
+
+    columns = [column("mean delay in seconds", "mean"), column("95 of 100 below, in seconds", "most")]
+    shown = {**clients, "best": "the best schedule, the law known"}
+    return drawing("From a job's end until it is known, with a budget for looks", shown, rows, columns)
+
+
+def row_of(each: dict[str, Any]) -> str:
+    """Return the name of a setting."""
+    return f"{each['jobs']} jobs, {each['looks_allowed']:g} looks each"

@@ -103,11 +103,8 @@ def watch(future: TaskFuture, line: Line) -> None:
     """Have the ledger told when the outcome of a job is there."""
 
     def over(done: TaskFuture) -> None:
-        ledger = line.server.ledger
         if done.task_id is not None and done.exception() is None:
             line.knows(int(done.task_id.removeprefix("job-")))
-        else:
-            ledger.lost += 1
 
     future.add_done_callback(over)
 

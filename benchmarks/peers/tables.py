@@ -74,12 +74,12 @@ def cell(column: str, spread: Spread) -> str:
 
 def verdict(runs: Runs) -> str:
     """Say how the library's CPU per job compares with the best of the others, round by round."""
-    if BASE not in runs or len(runs) == 1:
-        return ""
     ratios = {
         name: median(mine.cpu / other.cpu for mine, other in zip(runs[BASE], measured, strict=True))
         for name, measured in runs.items()
-        if name != BASE
+        if BASE in runs and not name.startswith(BASE)
     }
+    if not ratios:
+        return ""
     best = max(ratios, key=lambda name: ratios[name])
     return f"CPU per job of {BASE}: {ratios[best]:.2f} of the best other ({best})"

@@ -74,6 +74,13 @@ ALL = (
         "was not accepted, looks again after any fault",
     ),
     Client(
+        "kling_async-auto",
+        "kling_auto",
+        "kling3api",
+        (),
+        "the same, told neither the jobs in flight nor the rate: it finds out",
+    ),
+    Client(
         "script",
         "script",
         "kling3api",

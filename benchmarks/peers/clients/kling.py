@@ -1,8 +1,9 @@
-"""kling_async: `session.gather`."""
+"""kling_async: `session.gather`, told of what the others are told of."""
 
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from benchmarks.peers.clients import Ending, Gather
 from benchmarks.peers.terms import Work
@@ -15,20 +16,27 @@ async def opened(work: Work) -> AsyncIterator[Gather]:
     rate = None if work.rate is None else f"{work.rate:g}/s"
 
     async def gather(prompts: Sequence[str]) -> list[Ending]:
-        asked: list[float] = []
-
-        def requests() -> Iterator[TextToVideo]:
-            for prompt in prompts:
-                asked.append(time.monotonic())
-                yield TextToVideo(prompt)
-
-        async with KlingSession(
-            "kling3api", api_key="benchmark", base_url=work.url, concurrency=work.concurrency, rate=rate
-        ) as session:
-            outcomes = await session.gather(requests())
-        return [ending(*each) for each in zip(prompts, asked, outcomes, strict=True)]
+        return await gathered(prompts, work.url, work.concurrency, rate)
 
     yield gather
+
+
+async def gathered(
+    prompts: Sequence[str], url: str, concurrency: int | Literal["auto"], rate: str | None
+) -> list[Ending]:
+    """Make all videos with one session."""
+    asked: list[float] = []
+
+    def requests() -> Iterator[TextToVideo]:
+        for prompt in prompts:
+            asked.append(time.monotonic())
+            yield TextToVideo(prompt)
+
+    async with KlingSession(
+        "kling3api", api_key="benchmark", base_url=url, concurrency=concurrency, rate=rate
+    ) as session:
+        outcomes = await session.gather(requests())
+    return [ending(*each) for each in zip(prompts, asked, outcomes, strict=True)]
 
 
 def ending(prompt: str, asked: float, outcome: Outcome) -> Ending:

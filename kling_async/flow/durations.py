@@ -26,6 +26,8 @@ PRIOR_JOBS, PRIOR_JOBS_LEAST = 4.0, 0.4
 """So many jobs the prior weighs at first, and when much is known."""
 PRIOR_MEDIAN, PRIOR_SHAPE = 90.0, 2.0
 """What is believed of jobs that nobody has seen: log-logistic, with this median in seconds."""
+EVEN_JOBS, EVEN_LEAST = 5.0, 0.03
+"""After so many jobs the law so far decides half of when a job ended between two looks, and later all but this part."""
 FRESH_EVENTS, FRESH_LOOKS = 10, 200
 """The law is computed anew after so many events, or looks without one, at most once a second."""
 KINDS = 256
@@ -160,16 +162,20 @@ class Law:
     def _slope(self, place: int) -> float:
         return (self._done[place + 1] - self._done[place]) / (EDGES[place + 1] - EDGES[place])
 
+    def due_at_most(self, seen: float, price: float) -> float:
+        """Return `due`, or earlier, for a law that may be wrong: when nine of ten have ended, or a gap later."""
+        return min(self.due(seen, price), max(self.age_at(SURELY), seen + max(GAP, GAP_OF_AGE * seen)))
+
     def looks(self, price: float, shortest: float, most: int = 64) -> float:
         """Return how many looks a job takes on average at a price, never two closer than `shortest` seconds."""
-        age = max(min(self.due(0.0, price), self.age_at(SURELY)), shortest)
+        age = max(self.due_at_most(0.0, price), shortest)
         total = 1.0
         for _ in range(most):
             alive = 1 - self.done(age)
             if alive < 0.005:
                 break
             total += alive
-            age = max(min(self.due(age, price), age + max(GAP, GAP_OF_AGE * age)), age + shortest)
+            age = max(self.due_at_most(age, price), age + shortest)
         return total
 
 
@@ -235,15 +241,16 @@ class Learner:
         self._steps[last] -= weight
 
     def _spread(self, since: float, age: float) -> None:
-        """Share one event among the bins in which it may have been: half evenly, half as the law so far says."""
+        """Share one event among the bins in which it may have been: evenly at first, then more as the law says."""
         first, last = _bin(since), _bin(age)
         marks = [since, *EDGES[first + 1 : last + 1], age] if age > since else [since, since]
         chance = self._law.done(age) - self._law.done(since) if self._law is not None else 0.0
+        even = max(EVEN_LEAST, EVEN_JOBS / (EVEN_JOBS + self.jobs))
         left = 1.0
         for place, (low, high) in enumerate(pairwise(marks), start=first):
             share = (high - low) / (age - since) if age > since else 1.0
             if self._law is not None and chance > _TINY:
-                share = (share + (self._law.done(high) - self._law.done(low)) / chance) / 2
+                share += (1 - even) * ((self._law.done(high) - self._law.done(low)) / chance - share)
             self._cells.events[place] += self._weight * share
             self._cells.exposure[place] += self._weight * (high - low) * (left - share / 2)
             left -= share

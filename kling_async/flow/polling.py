@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from kling_async.flow.durations import GAP, GAP_OF_AGE, PRIOR_MEDIAN, SURELY, Law
+from kling_async.flow.durations import PRIOR_MEDIAN, Law
 from kling_async.settings import PollPlan
 
 # Some jobs end at once, most of them by moderation: until jobs of a kind are known, one early look, and no gap more
@@ -75,7 +75,7 @@ def first_look(plan: PollPlan, sight: Sight, chance: float = 1.0) -> float:
     """
     if plan.first is not None:
         return min(plan.first, plan.maximum)
-    wait = min(_due(sight, 0.0), sight.law.age_at(SURELY))
+    wait = _due(sight, 0.0)
     if not sight.known and sight.promised is None:
         wait = min(wait, EARLY * plan.price)
     wait = _bounded(plan, sight, wait)
@@ -93,7 +93,7 @@ def next_look(plan: PollPlan, sight: Sight, age: float, missed: int = 0) -> floa
         age: seconds since acceptance at the last look.
         missed: looks in a row that brought no answer; each doubles the wait.
     """
-    wait: float = min(_due(sight, age) - age, max(GAP, GAP_OF_AGE * age))
+    wait = _due(sight, age) - age
     if not sight.known and sight.promised is None:
         wait = min(wait, EARLY * plan.price + 2 * age)
     return _bounded(plan, sight, wait * float(2 ** min(missed, 30)))
@@ -103,9 +103,9 @@ def _due(sight: Sight, age: float) -> float:
     """Return the age at which the expected time of being ended unnoticed reaches the price."""
     promised = sight.promised
     if promised is None or sight.kept is None:
-        return sight.law.due(age, sight.price)
+        return sight.law.due_at_most(age, sight.price)
     unit = PRIOR_MEDIAN / promised.left
-    return promised.age + sight.kept.due(promised.scaled(age), sight.price * unit) / unit
+    return promised.age + sight.kept.due_at_most(promised.scaled(age), sight.price * unit) / unit
 
 
 def spread(plan: PollPlan, wait: float, jitter: float) -> float:

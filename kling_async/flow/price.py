@@ -17,8 +17,9 @@ FLOOR = 0.2
 CHEAPEST = 0.2
 """While slots are scarce the price falls to this part of the user's, not further."""
 DEAREST = 600.0
-TRIM = 3.0
-TRIM_STEP = 0.03
+LATE = 0.5
+TRIM_LEAST, TRIM_MOST = 0.8, 3.0
+TRIM_STEP = 0.005
 
 
 @define
@@ -100,11 +101,11 @@ class Price:
         low = self.own
         if scarcity.slots and scarcity.waiting:
             low = max(CHEAPEST * self.own, self.own / (1 + scarcity.waiting / scarcity.slots))
-        behind = scarcity.late > max(1.0, self.value / 2)
+        behind = scarcity.late > max(LATE, self.value / 4)
         step = (1 + TRIM_STEP) ** passed
-        self.trim = min(TRIM, self.trim * step) if behind else max(1.0, self.trim / step)
+        self.trim = min(TRIM_MOST, self.trim * step) if behind else max(TRIM_LEAST, self.trim / step)
         allowed = self._allowed(now, scarcity)
-        self.value = low if allowed == math.inf else min(DEAREST, self._least(now, low, allowed) * self.trim)
+        self.value = low if allowed == math.inf else min(DEAREST, max(low, self._least(now, low, allowed) * self.trim))
 
     def _allowed(self, now: float, scarcity: Scarcity) -> float:
         """Return how many looks one accepted job may take on average."""

@@ -237,7 +237,7 @@ async def test_the_age_of_a_key_is_looked_at_right_before_it_is_used(path):
     await doubts(path, sandbox, "apimart", 2)
     sandbox.replays.clear()
     async with night(sandbox, "apimart") as session, session.batch(path) as batch:
-        session._engine.account.submits_paused_until = asyncio.get_running_loop().time() + 3700
+        session._engine.gate.account.quota_until = asyncio.get_running_loop().time() + 3700
         outcomes = await made(batch)
         assert {type(outcome.error) for outcome in outcomes} == {SubmissionInDoubtError}
     assert sandbox.ledger.duplicates == []

@@ -11,13 +11,15 @@ from attrs import frozen
 
 from benchmarks.simulation.law import LogNormal
 from benchmarks.simulation.line import RTT, Line
-from benchmarks.simulation.pollers import Policy, Pollster, backing_off, round_robin, waiting_for
+from benchmarks.simulation.pollers import Policy, Pollster, backing_off, round_robin, scheduled, waiting_for
 from benchmarks.simulation.server import Server
 from benchmarks.simulation.session import LineSession, watch
 from benchmarks.virtual import run
 from kling_async import PollPlan, RateLimit, TextToVideo, Timeouts
 
 LAW = LogNormal(90.0, 0.35)
+USED = 0.99
+"""The share of the budget that the best schedule plans for: with all of it, looks would queue without end."""
 
 
 @frozen
@@ -93,9 +95,9 @@ async def library(line: Line, setting: Setting, seed: int, work: Work) -> None:
         await work(submit)
 
 
-async def polling(policy: Policy, line: Line, setting: Setting, seed: int, work: Work) -> None:
+async def polling(make: Callable[[Setting], Policy], line: Line, setting: Setting, seed: int, work: Work) -> None:
     """A policy with a budget for looks of its own; its submits wait for nothing."""
-    pollster = Pollster(line, policy, setting.budget)
+    pollster = Pollster(line, make(setting), setting.budget)
     await work(pollster.submit)
     pollster.stop()
 
@@ -106,13 +108,15 @@ TITLES = {
     "backoff": "2 s, 1.5 times as long each time, up to 30 s",
     "mean": "at the mean duration, then every 5 s",
     "early": "at 0.8 of the mean, then every 5 s",
+    "best": "the best schedule, the law known",
 }
 CLIENTS: dict[str, Client] = {
     "library": library,
-    "robin": partial(polling, round_robin),
-    "backoff": partial(polling, backing_off),
-    "mean": partial(polling, waiting_for(LAW.mean)),
-    "early": partial(polling, waiting_for(0.8 * LAW.mean)),
+    "robin": partial(polling, lambda _: round_robin),
+    "backoff": partial(polling, lambda _: backing_off),
+    "mean": partial(polling, lambda _: waiting_for(LAW.mean)),
+    "early": partial(polling, lambda _: waiting_for(0.8 * LAW.mean)),
+    "best": partial(polling, lambda setting: scheduled(LAW, USED * setting.looks)),
 }
 
 

@@ -153,14 +153,17 @@ class Schedules:
 
     def with_looks(self, looks: float) -> Noticing:
         """Return the best that can be had with so many looks a job, two schedules mixed where none has as many."""
-        low, high = 1e-4, 1e4
-        fewer = more = self.noticing(self.ages(1.0))
-        for _ in range(30):
-            price = math.sqrt(low * high)
-            found = self.noticing(self.ages(price))
-            if found.looks > looks:
-                low, more = price, found
-            else:
-                high, fewer = price, found
+        more, fewer = (self.noticing(self.ages(price)) for price in self.prices(looks))
         share = (looks - fewer.looks) / (more.looks - fewer.looks) if more.looks != fewer.looks else 0.0
         return Noticing(looks, fewer.delay + share * (more.delay - fewer.delay))
+
+    def prices(self, looks: float) -> tuple[float, float]:
+        """Return a price at which the best schedule has more looks a job than this, and one at which it has fewer."""
+        low, high = 1e-4, 1e4
+        for _ in range(30):
+            price = math.sqrt(low * high)
+            if self.noticing(self.ages(price)).looks > looks:
+                low = price
+            else:
+                high = price
+        return low, high

@@ -5,6 +5,7 @@ import heapq
 from collections.abc import Callable
 from itertools import count
 
+from benchmarks.simulation.law import LogNormal, Schedules
 from benchmarks.simulation.line import Line
 from benchmarks.simulation.server import Answer
 
@@ -25,6 +26,15 @@ def backing_off(looks: int, age: float) -> float:
 def waiting_for(mean: float) -> Policy:
     """A first look when a job is as old as jobs become on average, then one every 5 seconds."""
     return lambda looks, age: mean if looks == 0 else 5.0
+
+
+def scheduled(law: LogNormal, looks: float) -> Policy:
+    """The best schedule of so many looks a job, for whoever knows the law."""
+    known = Schedules(law)
+    _, price = known.prices(looks)
+    following = known.best(price)
+    ages = [place * known.step for place in following]
+    return lambda _, age: max(0.0, ages[min(len(ages) - 1, int(age / known.step))] - age)
 
 
 class Pollster:

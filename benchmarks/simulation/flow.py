@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeAlias
@@ -27,7 +28,7 @@ ACROSS = 7
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    parser.add_argument("--seeds", type=int, help="runs of each client in each world (default 5; quick: 1)")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each client in each world (default 1)")
     parser.add_argument("--clients", type=names_among(CLIENTS), metavar="NAME,...", help=listed(CLIENTS))
     parser.add_argument("--worlds", type=names_among(WORLDS), metavar="NAME,...", help=listed(WORLDS))
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the figures as well")
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Simulate; returns the tables and the figures."""
     clients = arguments.clients or list(CLIENTS)
     worlds = arguments.worlds or list(QUICK_WORLDS if arguments.quick else WORLDS)
-    seeds = range(arguments.seeds or (1 if arguments.quick else 5))
+    seeds = range(arguments.seeds)
     share = QUICK_SHARE if arguments.quick else 1
     runs = simulated(list(product(clients, worlds, seeds)), share, arguments.processes)
     figures = {
@@ -54,7 +55,7 @@ def simulated(wanted: Sequence[tuple[str, str, int]], share: int, processes: int
     make = partial(one, share=share)
     if processes == 1:
         return {each: make(*each) for each in wanted}
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         return dict(zip(wanted, pool.map(make, *zip(*wanted, strict=True)), strict=True))
 
 

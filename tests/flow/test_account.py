@@ -1,5 +1,6 @@
 """Laws of what one account may ask for at all: quotas, keys that are refused, and money."""
 
+import itertools
 import math
 from decimal import Decimal
 
@@ -68,10 +69,8 @@ def test_an_account_that_could_not_pay_lets_one_try_in_ten_minutes_and_no_more(w
     account.could_not_pay(0.0, InsufficientCreditsError(), None)
     for wait in waits:
         now += wait
-        for _ in range(wants):
-            if account.objection(Cost(Decimal(1)), now) is None:
-                tried.append(now)
-    assert all(later - earlier >= BROKE_RETRY_SECONDS for earlier, later in zip(tried, tried[1:], strict=False))
+        tried += [now for _ in range(wants) if account.objection(Cost(Decimal(1)), now) is None]
+    assert all(later - earlier >= BROKE_RETRY_SECONDS for earlier, later in itertools.pairwise(tried))
     assert now - tried[-1] < BROKE_RETRY_SECONDS
 
 

@@ -396,7 +396,7 @@ class KlingSession:
     @property
     def room(self) -> int:
         """How many jobs a run should have open now, so that no slot stays idle. For batches."""
-        return self._here().room
+        return self._engine.room if self._engine is not None else 1
 
     # Around the videos.
 

@@ -26,9 +26,11 @@ REFUTED, REFUTED_SHARE = 8, 0.25
 """So many such tries accepted in a row, and this share of the level, say that slots are not what the gateway minds."""
 EXPLAINED = 1.2
 """Accepted jobs up to so many times the jobs that have ended are explained by those."""
-CUTS, CALM, RANDOM_SECONDS = 5, 16, 300.0
+CUTS, CALM, RANDOM_SECONDS = 5, 30, 300.0
 """Where so many cuts of pace or level did not bring so many accepted jobs in a row, refusals come by chance, whatever
 we do: for so many seconds."""
+NEVER_CHANCE = 6
+"""So many refusals in a row are no chance."""
 MEMORY = 0.1
 """The weight of the newest job in the mean duration."""
 
@@ -185,6 +187,8 @@ class Admission:
         capacity = isinstance(error, CapacityError)
         if asked and not capacity:
             self.paused_until = max(self.paused_until, now + asked)
+        if self.streak >= NEVER_CHANCE:
+            self.random_until = -math.inf
         if now < self.random_until and not capacity:
             self._back_off(now, asked, jitter)
         elif running and (capacity or self.level is not None or self._is_full_again(now, running)):
@@ -216,6 +220,7 @@ class Admission:
     def _back_off(self, now: float, asked: float, jitter: float) -> None:
         """Refusals come by chance: wait with full jitter, and after two in a row let one go alone."""
         self.level = None
+        self.window = max(1.0, min(self.window, 2.0 * WIDE) / 2)
         self.probing = self.streak > 1
         self.probe_at = self.hold_until = now + max(asked, backoff(self.policy, self.streak, jitter))
 

@@ -113,16 +113,12 @@ class Pace:
         if now - self.since >= self.period:
             return False
         self.early += 1
-        if self.early > 1 and self.acks < SOUND_ACKS:
-            return True
-        slower = (
-            self.early > 1
-            and self.empty_at is not None
-            and ((self.acks + 0.5) < (1 - SURPRISE) * self.estimate * (now - self.empty_at))
-        )
-        if not slower:
+        if self.early == 1:
             self._anchor(now)
-        return not slower
+            return True
+        if self.empty_at is None or self.acks < SOUND_ACKS:
+            return True
+        return self.acks + 0.5 >= (1 - SURPRISE) * self.estimate * (now - self.empty_at)
 
     def share(self, now: float) -> None:
         """Begin the estimate anew: looks turn out to count as well."""

@@ -13,8 +13,8 @@ from kling_async.wire import HttpRequest, HttpResponse
 class Fence:
     """Tells whether a byte of a request may have left.
 
-    aiohttp awaits its hook for sent headers before it writes the first byte, so that a `before` which fails or is
-    cancelled keeps everything back.
+    The transport awaits `pass_through` once it has a connection and before it writes anything, so that a `before` which
+    fails or is cancelled keeps everything back.
 
     Args:
         sent: becomes True right before the first byte leaves.

@@ -7,10 +7,13 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from kling_async._version import __version__
@@ -31,12 +34,24 @@ CHUNK = 256 * 1024
 USER_AGENT = f"kling-async/{__version__}"
 
 
-async def _at_the_fence(
-    session: aiohttp.ClientSession, context: Any, params: aiohttp.TraceRequestHeadersSentParams
-) -> None:
-    fence = context.trace_request_ctx
-    if fence is not None:
-        await fence.pass_through()
+_fence_ahead: ContextVar[Fence | None] = ContextVar("fence_ahead", default=None)
+
+
+class _FencedConnector(aiohttp.TCPConnector):
+    """Hands a connection out only once the fence ahead has let the request pass; nothing is written before that."""
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        fence = _fence_ahead.get()
+        if fence is not None:
+            try:
+                await fence.pass_through()
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
 
 class AiohttpTransport:
@@ -49,15 +64,13 @@ class AiohttpTransport:
     """
 
     def __init__(self, base_url: str, *, connect: float, connections: int) -> None:
-        self._base_url = base_url
-        self._host = urlsplit(base_url).netloc
+        base = urlsplit(base_url)
+        self._scheme, self._host, self._prefix = base.scheme, base.netloc, base.path.rstrip("/")
         self._connect = connect
         self._connections = connections
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_at_the_fence)
         # A reused connection may be closing, or hold an answer that nobody asked for: a paid request gets its own.
-        fresh = aiohttp.ClientTimeout(total=None, connect=connect, sock_connect=connect)
-        self._fresh = self._session(aiohttp.TCPConnector(limit=connections, force_close=True), fresh, trace)
+        fresh = aiohttp.ClientTimeout(total=None, connect=connect)
+        self._fresh = self._session(_FencedConnector(limit=connections, force_close=True), fresh)
         # Nobody waits for a pooled connection: there are as many as requests in flight.
         pooled = aiohttp.ClientTimeout(total=None, sock_connect=connect)
         self._pooled = self._session(aiohttp.TCPConnector(limit=connections), pooled)
@@ -66,41 +79,48 @@ class AiohttpTransport:
         self._fresh._retry_connection = False
         self._downloads: dict[bool, aiohttp.ClientSession] = {}
 
-    def _session(
-        self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout, *traces: aiohttp.TraceConfig
-    ) -> aiohttp.ClientSession:
+    def _session(self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
             timeout=timeout,
-            trace_configs=list(traces),
             trust_env=False,
         )
 
     async def send(self, request: HttpRequest, *, timeout: float, fence: Fence | None, fresh: bool) -> HttpResponse:
         """Send one request; see `Transport.send`."""
-        session = self._fresh if fresh else self._pooled
+        session = self._fresh if fresh or fence is not None else self._pooled
+        ahead = _fence_ahead.set(fence)
         try:
-            async with (
-                asyncio.timeout(timeout),
-                session.request(
+            async with asyncio.timeout(timeout):
+                response = await session.request(
                     request.method,
-                    URL(request.url(self._base_url), encoded=True),
+                    self._url(request),
                     data=_payload(request),
                     headers=_headers(request),
                     allow_redirects=False,
-                    trace_request_ctx=fence,
-                ) as response,
-            ):
-                body = await _capped(response)
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                wait = retry_after(headers.get("retry-after"), time.time()) if "retry-after" in headers else None
-                return HttpResponse(response.status, headers, body, wait)
+                )
+                try:
+                    if fence is not None and not fence.sent:
+                        fence.sent = True
+                        raise RuntimeError("this aiohttp writes before its connector has handed a connection out")
+                    return _plain(response, await _capped(response))
+                finally:
+                    if not response.closed:  # the last byte of a whole answer has closed it
+                        response.close()
         except Exception as error:  # noqa: BLE001 - whatever it is, only the fence tells what it means
             failure = self._failure(error, fence)
+        finally:
+            _fence_ahead.reset(ahead)
         # Raised outside the handler: aiohttp's exceptions hold the request's headers, and a context would show them.
         raise failure
+
+    def _url(self, request: HttpRequest) -> URL:
+        path = self._prefix + request.path
+        return URL.build(
+            scheme=self._scheme, authority=self._host, path=path, query_string=request.query_string(), encoded=True
+        )
 
     def _failure(self, error: Exception, fence: Fence | None) -> KlingError:
         if isinstance(error, KlingError):
@@ -151,11 +171,14 @@ class AiohttpTransport:
             await session.close()
 
 
-def _headers(request: HttpRequest) -> dict[str, str]:
-    headers = dict(request.headers)
-    if request.json is not None:
-        headers.setdefault("Content-Type", "application/json")
-    return headers
+def _headers(request: HttpRequest) -> Mapping[str, str]:
+    return request.headers if request.json is None else {"Content-Type": "application/json", **request.headers}
+
+
+def _plain(response: aiohttp.ClientResponse, body: bytes) -> HttpResponse:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    wait = retry_after(headers["retry-after"], time.time()) if "retry-after" in headers else None
+    return HttpResponse(response.status, headers, body, wait)
 
 
 def _payload(request: HttpRequest) -> bytes | aiohttp.FormData | None:

@@ -3,9 +3,10 @@
 import json
 import math
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from attrs import field, frozen
 
@@ -55,7 +56,11 @@ class HttpRequest:
     def url(self, base_url: str) -> str:
         """Return the full URL under `base_url`, with the query percent-encoded."""
         address = base_url.rstrip("/") + self.path
-        return f"{address}?{urlencode(self.query, quote_via=quote, safe='')}" if self.query else address
+        return f"{address}?{self.query_string()}" if self.query else address
+
+    def query_string(self) -> str:
+        """Return the query percent-encoded, without its question mark."""
+        return "&".join([f"{segment(name)}={segment(str(value))}" for name, value in self.query.items()])
 
     def body(self) -> bytes | None:
         """Return the JSON body as UTF-8, or None."""
@@ -103,9 +108,12 @@ def talk(exchange: Exchange[T], answer: Callable[[HttpRequest], HttpResponse]) -
         return stop.value  # type: ignore[no-any-return]
 
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~\-]*")
+
+
 def segment(text: str) -> str:
     """Return `text` percent-encoded so that it is one segment of a path and nothing else."""
-    return quote(text, safe="")
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
 
 
 _TASK_ID = re.compile(r"[A-Za-z0-9\-._~:@!$&'()*+,;=]{1,128}")
@@ -159,7 +167,7 @@ def read_json(body: bytes) -> JSON:
     if _too_deep(body):
         raise ProtocolError("the answer is nested too deeply", code="too_deep")
     try:
-        value: JSON = _DECODER.decode(body.decode("utf-8-sig"))
+        value: JSON = _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
     except (ValueError, RecursionError):
         value, readable = None, False
     else:

@@ -12,7 +12,7 @@ from raw import answer, raw_server, read_request, reset
 
 from kling_async.errors import ConnectionFailedError, KlingError, ProtocolError, ResponseLostError
 from kling_async.network import Fence
-from kling_async.transport import MAX_BODY, AiohttpTransport
+from kling_async.transport import MAX_BODY, AiohttpTransport, _FencedConnector
 from kling_async.wire import HttpRequest, Part
 
 pytestmark = pytest.mark.anyio
@@ -73,7 +73,7 @@ async def test_parts_are_sent_as_a_multipart_form():
 @pytest.mark.parametrize("size", [10, 3 * 1024 * 1024])
 @pytest.mark.parametrize("outcome", ["raises", "cancelled"])
 async def test_nothing_leaves_before_the_fence_lets_it(size, outcome):
-    """aiohttp awaits its hook before the first byte; durable intents rest on that, so it is pinned here."""
+    """aiohttp asks its connector before the first byte; durable intents rest on that, so it is pinned here."""
     seen = []
 
     async def play(server, reader, writer):
@@ -110,6 +110,26 @@ async def test_bytes_wait_while_the_fence_is_held():
     async with raw_server(play) as server:
         await send(server.url, fence=Fence(before=hold))
     assert arrived[0] - begun >= 0.15
+
+
+async def test_an_aiohttp_that_writes_past_the_fence_is_found_out(monkeypatch):
+    """Nobody would know any more what was sent, so no answer of such an aiohttp is taken for one."""
+    monkeypatch.delattr(_FencedConnector, "connect")
+    async with raw_server(answer()) as server:
+        error, sent = await failure(server.url)
+    assert isinstance(error, ResponseLostError)
+    assert sent is True
+
+
+async def test_a_request_with_a_fence_never_shares_a_connection():
+    async with raw_server(answer()) as server:
+        transport = AiohttpTransport(server.url, connect=1.0, connections=4)
+        for _ in range(2):
+            fence = Fence()
+            await transport.send(GET, timeout=2.0, fence=fence, fresh=False)
+            assert fence.sent
+        await transport.close()
+    assert server.connections == 2
 
 
 async def test_a_refused_connection_was_not_sent():

@@ -7,12 +7,12 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from kling_async.errors import KlingError, ProtocolError, ResponseLostError, scrub
+from kling_async.errors import KlingError, ProtocolError, ResponseLostError, mentions, scrub
 from kling_async.gateways.protocol import Gateway
 from kling_async.network import Fence, Transport
 from kling_async.results import Snapshot
 from kling_async.secret import Secret
-from kling_async.wire import Exchange, HttpRequest, HttpResponse
+from kling_async.wire import Exchange
 
 log = logging.getLogger("kling_async")
 
@@ -39,12 +39,16 @@ class Conversations:
 
         Raises a `KlingError` without secrets, without foreign exceptions behind it, and naming the gateway.
         """
-        end = asyncio.get_running_loop().time() + timeout
+        clock = asyncio.get_running_loop().time
+        end = clock() + timeout
         try:
             request = next(exchange)
-            while True:
-                response = await self._answer(request, end, fence, fresh=fresh)
+            while (left := end - clock()) > 0:
+                authorized = self.gateway.authorize(request, time.time())
+                response = await self.transport.send(authorized, timeout=left, fence=fence, fresh=fresh)
+                log.debug("%s %s: HTTP %d", request.method, request.path, response.status)
                 request = exchange.send(response)
+            failure: KlingError = ResponseLostError("the conversation took too long", code="timeout")
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -57,15 +61,6 @@ class Conversations:
             exchange.close()
         raise self.clean(failure)
 
-    async def _answer(self, request: HttpRequest, end: float, fence: Fence | None, *, fresh: bool) -> HttpResponse:
-        left = end - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise ResponseLostError("the conversation took too long", code="timeout")
-        authorized = self.gateway.authorize(request, time.time())
-        response = await self.transport.send(authorized, timeout=left, fence=fence, fresh=fresh)
-        log.debug("%s %s: HTTP %d", request.method, request.path, response.status)
-        return response
-
     def clean(self, error: KlingError) -> KlingError:
         """Return a fresh error that names the gateway and holds no trace of the key."""
         named = error.evolve(gateway=error.gateway or self.gateway.name)
@@ -75,8 +70,8 @@ class Conversations:
         """Return a snapshot whose words and raw answer hold no trace of the key."""
         if not self._secret or not (snapshot.raw or snapshot.message or snapshot.code):
             return snapshot
-        words = {name: scrub(getattr(snapshot, name), self._secret) for name in ("message", "code", "raw_status")}
-        return evolve(snapshot, raw=scrub(snapshot.raw, self._secret), **words)
+        told = {name: getattr(snapshot, name) for name in ("raw", "message", "code", "raw_status")}
+        return evolve(snapshot, **scrub(told, self._secret)) if mentions(told, self._secret) else snapshot
 
 
 def secret_of(gateway: Gateway) -> str:

@@ -182,12 +182,32 @@ def scrub(value: Any, secret: str) -> Any:
     return value
 
 
+def mentions(value: Any, secret: str) -> bool:
+    """Tell whether `scrub` would find a trace of `secret` in a map, a list or a tuple."""
+    beginning = secret[:_TRACE]
+    for part in value if isinstance(value, (list, tuple)) else (*value, *value.values()):
+        if isinstance(part, str):
+            if beginning in part:
+                return True
+        elif isinstance(part, _LEAVES):
+            continue
+        elif isinstance(part, (list, tuple, dict, Mapping)) and mentions(part, secret):
+            return True
+    return False
+
+
+_TRACE = 6
+"""Fewer characters of a secret tell nothing."""
+_LEAVES = (int, float, type(None))
+"""To ask whether something is a `Mapping` is slow, and much of an answer is one of these."""
+
+
 def _masked(text: str, secret: str) -> str:
-    if secret[:6] not in text:
+    if secret[:_TRACE] not in text:
         return text
     clean = text.replace(secret, "***")
     head = clean.removesuffix("…")
-    for length in range(min(len(secret) - 1, len(head)), 5, -1):
+    for length in range(min(len(secret) - 1, len(head)), _TRACE - 1, -1):
         if head.endswith(secret[:length]):  # the text was cut off inside the secret
             return f"{head[:-length]}***{clean[len(head) :]}"
     return clean

@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 import pytest
@@ -20,6 +21,7 @@ from kling_async.errors import (
     RateLimitError,
     UnsupportedError,
     bounded,
+    mentions,
     scrub,
     shown,
 )
@@ -183,6 +185,22 @@ def test_a_secret_that_a_bounded_text_cuts_off_is_masked_too(kept: int) -> None:
 def test_scrubbing_reaches_into_every_container() -> None:
     value = {"a": [f"x{SECRET}", {SECRET: (SECRET, 5, None)}]}
     assert scrub(value, SECRET) == {"a": ["x***", {"***": ["***", 5, None]}]}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": [f"x{SECRET}"]},
+        {SECRET: 1},
+        {"a": {"b": (1, None, MappingProxyType({"c": f"cut off: {SECRET[:8]}"}))}},
+        ["x", [SECRET]],
+        {"a": [1, 2.0, None, True, "x", SECRET[:5], {"b": {}}, [], ()]},
+        {},
+    ],
+)
+def test_a_trace_is_found_where_scrubbing_would_change_something(value: Any) -> None:
+    assert mentions(value, SECRET) is (SECRET[:6] in str(value))
+    assert ("***" in str(scrub(value, SECRET))) is mentions(value, SECRET)
 
 
 def test_scrubbing_without_a_secret_changes_nothing() -> None:

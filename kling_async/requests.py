@@ -17,14 +17,17 @@ SHORTEST, LONGEST = 3, 120
 MAX_SHOTS = 100
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _text(name: str, value: object, code: str = "INVALID_PARAMETER") -> Iterator[Fault]:
     if not isinstance(value, str):
         yield Fault(name, code, f"{shown(value)} is not text")
+    elif value.isprintable():
+        return
     elif _CONTROL.search(value):
         yield Fault(name, code, "holds a control character")
-    elif any("\ud800" <= char <= "\udfff" for char in value):
+    elif _SURROGATE.search(value):
         yield Fault(name, code, "holds half of a surrogate pair, which is not text")
 
 
@@ -90,7 +93,7 @@ def _extra(value: object) -> Iterator[Fault]:
 
 def _as_tuple(value: Any) -> Any:
     """Turn a list into a tuple; anything else is left for the check to refuse by name."""
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, (tuple, str, bytes, Mapping)) or not isinstance(value, Iterable):
         return value
     return tuple(value)
 
@@ -336,7 +339,7 @@ def default_model(request: Request) -> str:
 def said(request: Request) -> dict[str, Any]:
     """Return the fields of a request that differ from their defaults, and the prompt."""
     told = {}
-    for name, default in _defaults(request.kind):
+    for name, default in defaults_of(request.kind):
         value = getattr(request, name)
         if value != default or name == "prompt":
             told[name] = value
@@ -344,5 +347,6 @@ def said(request: Request) -> dict[str, Any]:
 
 
 @cache
-def _defaults(kind: str) -> tuple[tuple[str, Any], ...]:
+def defaults_of(kind: str) -> tuple[tuple[str, Any], ...]:
+    """Return the name and the default of each field that this kind of request has."""
     return tuple((each.name, {} if each.name == "extra" else each.default) for each in fields(KINDS[kind]))

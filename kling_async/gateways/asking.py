@@ -2,11 +2,12 @@
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from kling_async.gateways.refusals import invalid, unsupported
-from kling_async.requests import Request, Shot, said
+from kling_async.requests import Request, Shot, defaults_of
 from kling_async.secret import Secret
 from kling_async.wire import HttpRequest
 
@@ -19,10 +20,15 @@ def bearer(request: HttpRequest, key: Secret) -> HttpRequest:
 
 def refuse_unknown(gateway: str, request: Request, supported: Iterable[str]) -> None:
     """Raise `UnsupportedError` for the first field that is set and that the gateway does not have."""
-    known = {*supported, "prompt", "model", "extra"}
-    for name in said(request):
-        if name not in known:
+    for name, default in _not_among(request.kind, tuple(supported)):
+        if getattr(request, name) != default:
             raise unsupported(gateway, name)
+
+
+@cache
+def _not_among(kind: str, supported: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    known = {*supported, "prompt", "model", "extra"}
+    return tuple((name, default) for name, default in defaults_of(kind) if name not in known)
 
 
 def refuse_model(gateway: str, model: str, models: Iterable[str], kind: str) -> None:
@@ -64,8 +70,8 @@ def check_shots(gateway: str, shots: tuple[Shot, ...], duration: int, most: int 
 
 def check_public(gateway: str, request: Request) -> None:
     """Raise for media that the gateway could not fetch: inline data, or a host that is private by its name."""
-    for name in ("image", "end_image", "video", "images"):
-        value = getattr(request, name, None)
+    for name in _media_of(request.kind):
+        value = getattr(request, name) or ()
         for url in value if isinstance(value, tuple) else (value,):
             _check_url(gateway, name, url)
     for subject in request.subjects:
@@ -73,9 +79,12 @@ def check_public(gateway: str, request: Request) -> None:
             _check_url(gateway, "subjects", url)
 
 
-def _check_url(gateway: str, name: str, url: str | None) -> None:
-    if url is None:
-        return
+@cache
+def _media_of(kind: str) -> tuple[str, ...]:
+    return tuple(name for name, _ in defaults_of(kind) if name in ("image", "end_image", "video", "images"))
+
+
+def _check_url(gateway: str, name: str, url: str) -> None:
     if url.startswith("data:"):
         raise unsupported(gateway, name, f"takes no inline data as {name}; give a public URL")
     host = (urlsplit(url).hostname or "").rstrip(".")

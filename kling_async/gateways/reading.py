@@ -46,16 +46,15 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 def record(value: JSON) -> Mapping[str, Any]:
     """Return the object that an envelope's `data` holds: itself, or the first item of a list."""
-    if isinstance(value, list):
-        return mapping(value[0]) if value else {}
+    if isinstance(value, list) and value:
+        return mapping(value[0])
     return mapping(value)
 
 
 def words(value: object, limit: int = 2048) -> str | None:
     """Return a text as bounded, printable characters; None for anything else and for nothing."""
-    if isinstance(value, str) and value.strip():
-        return bounded(value.strip(), limit)
-    return None
+    text = value.strip() if isinstance(value, str) else ""
+    return bounded(text, limit) if text else None
 
 
 def _number(value: object) -> Decimal | None:
@@ -91,9 +90,6 @@ def share(value: object) -> float | None:
     return float(number) / 100 if number is not None and number <= 100 else None
 
 
-_FRACTION = re.compile(r"\.(\d{6})\d+")
-
-
 def moment(value: object) -> datetime | None:
     """Return an aware datetime from ISO 8601, Unix seconds or Unix milliseconds; zero times are None."""
     dated = isinstance(value, str) and value[4:5] == "-"
@@ -104,7 +100,7 @@ def moment(value: object) -> datetime | None:
             return datetime.fromtimestamp(stamp, UTC) if stamp > 0 else None
         if not isinstance(value, str):
             return None
-        read = datetime.fromisoformat(_FRACTION.sub(r".\1", value.strip()))
+        read = datetime.fromisoformat(value.strip())
         read = (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         return None
@@ -159,7 +155,7 @@ def urls_in(*places: object) -> tuple[str, ...]:
     searched: an answer echoes the request, and the request holds the caller's own URLs.
     """
     found: dict[str, None] = {}
-    for place in places:
+    for place in filter(None, places):
         _collect(place, found)
     return tuple(found)[:MAX_URLS]
 
@@ -190,8 +186,8 @@ def unwrapped(text: str) -> tuple[str | None, str]:
 
 def reason_in(*places: object) -> tuple[str | None, str | None]:
     """Return (code, message) from the first place that holds a reason: text, an object, or a list of them."""
-    for place in places:
-        value = place[0] if isinstance(place, list) and place else place
+    for place in filter(None, places):
+        value = place[0] if isinstance(place, list) else place
         if isinstance(value, str) and value.strip() and value.strip().lower() not in ("success", "succeed", "ok"):
             code, message = unwrapped(value)
             return code, bounded(message, 2048)

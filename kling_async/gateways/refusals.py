@@ -149,12 +149,12 @@ def opened(
     )
 
 
-_TASK_NAMES = ("status", "task_id", "job_id", "id", "response", "video_url", "url", "result", "output")
+_TASK_NAMES = frozenset({"status", "task_id", "job_id", "id", "response", "video_url", "url", "result", "output"})
 
 
 def task_of(gateway: str, response: HttpResponse, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the task in the answer to a look. Raises `ProtocolError` (bad_shape) where there is none."""
-    if not any(name in data for name in _TASK_NAMES):
+    if _TASK_NAMES.isdisjoint(data):
         raise unreadable(gateway, response, "bad_shape", "the answer holds no task")
     return data
 
@@ -188,11 +188,14 @@ def meant_status(response: HttpResponse, body: Mapping[str, Any]) -> int:
     That is its status; in a 2xx the error that the body tells of; in a 4xx the body's own number, where that says more
     than 400.
     """
+    yes = 200 <= response.status < 300
+    if yes and not body.get("error") and body.get("success") is not False and is_ok(body.get("code")):
+        return response.status
     own = _status_in(body.get("code"))
     inner = _status_in(mapping(body.get("error")).get("code"))
     if 400 <= response.status < 500:
         return next((number for number in (own, inner) if number not in (None, 400)), None) or response.status
-    if not 200 <= response.status < 300:
+    if not yes:
         return response.status
     if _tells_of_error(body):
         return own or inner or 400

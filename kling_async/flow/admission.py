@@ -193,7 +193,7 @@ class Admission:
             self._back_off(now, asked, jitter)
         elif running and (capacity or self.level is not None or self._is_full_again(now, running)):
             if capacity or self.level is None or running >= self.level or self.streak > 1:
-                self._cut(now, taken > 0 and self.level is not None and running < self.level)
+                self._cut(now, self.streak <= 2 and self.level is not None and running < self.level)
                 self._full(now, running, asked)
             else:  # below the level one refusal may be chance
                 self.hold_until = now + max(asked, backoff(self.policy, 1, jitter))

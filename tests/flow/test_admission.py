@@ -417,12 +417,12 @@ def test_by_chance_refusals_are_backed_off_from_and_teach_nothing():
     refuse(admission, now + 2, running=6, jitter=1.0)
     assert admission.level is None
     assert admission.pace.estimate is None
-    assert admission.next_submit(now + 2, 10, 6) == now + 2 + POLICY.initial
+    assert admission.next_submit(now + 2, 0, 6) == now + 2 + POLICY.initial
     refuse(admission, now + 5, running=6, jitter=1.0)
     assert admission.next_submit(now + 5, 0, 6) == now + 5 + 2 * POLICY.initial
     assert admission.next_submit(now + 50, 1, 6) == math.inf  # after two in a row one goes alone
     admission.accepted(now + 51, now + 50, 7)
-    assert admission.next_submit(now + 51, 10, 7) == now + 51
+    assert admission.next_submit(now + 51, 1, 7) == now + 51
 
 
 def test_a_code_that_says_full_is_believed_although_refusals_come_by_chance():

@@ -88,6 +88,8 @@ def test_a_dearer_look_is_due_later(law, seen, price, factor):
 @given(laws, AGES, st.floats(1, 3), PRICES)
 def test_who_was_seen_running_later_is_due_later(law, seen, factor, price):
     later = min(seen * factor, HORIZON)
+    if law.done(later) > 1 - 1e-5:
+        return  # nobody takes so long: it is looked at at once
     assert law.due(seen, price) <= law.due(later, price) + 1e-6 * HORIZON
 
 

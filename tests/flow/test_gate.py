@@ -212,12 +212,15 @@ def test_a_submit_that_waits_for_more_of_the_day_knows_when_or_goes_after_an_end
     assert gated.next_submit(20.0, 0, running - 1) == 20.0
 
 
-def test_what_the_gateway_says_is_left_is_kept_for_looks_too():
+def test_what_the_gateway_says_is_left_of_a_long_quota_is_kept_for_looks_too():
     gated = gate()
-    gated.limiter.told.heard(0.0, 5, 60.0, 0)
+    for remaining in (6, 5):
+        gated.limiter.told.heard(0.0, remaining, 7200.0, 0)
+    until = gated.limiter.more_at(0.0)
+    assert 0.0 < until <= 7200.0
     assert gated.next_submit(0.0, 0, 4) == 0.0
-    assert gated.next_submit(0.0, 0, 5) == 60.0
-    assert gated.next_submit(60.0, 0, 5) == 60.0
+    assert gated.next_submit(0.0, 0, 5) == until
+    assert gated.next_submit(until, 0, 5) == until
 
 
 def test_submits_without_an_answer_will_need_a_look_each():

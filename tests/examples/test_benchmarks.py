@@ -30,6 +30,16 @@ def test_waiting_jobs_are_weighed(python: str, surroundings: dict[str, str]) -> 
     assert "50 waiting jobs, 1 pairs" in done.stdout
 
 
+def test_the_rooms_are_profiled(python: str, surroundings: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run(python, surroundings, "--json", str(file), "profile", "--jobs", "20")
+    assert (done.returncode, done.stderr) == (0, "")
+    rooms = json.loads(file.read_text())["profile"]["rooms"]
+    assert set(rooms["adapter"]) == {"submit", "look", "completion"}
+    assert rooms["adapter"]["look"]["median"] > 0
+    assert "whole, over loopback" in done.stdout
+
+
 def test_the_journal_is_measured(python: str, surroundings: dict[str, str], tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     done = run(python, surroundings, "--json", str(file), "journal", "--jobs", "60", "--rows", "400")

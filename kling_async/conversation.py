@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 from attrs import evolve
 
 from kling_async.errors import KlingError, ProtocolError, ResponseLostError, mentions, scrub
+from kling_async.flow.allowance import Allowance, allowance
 from kling_async.gateways.protocol import Gateway
 from kling_async.network import Fence, Transport
 from kling_async.results import Snapshot
@@ -25,11 +27,15 @@ class Conversations:
     Args:
         gateway: whose conversations they are.
         transport: what carries them.
+        heard: told of what the gateway says is left of its limit.
     """
 
-    def __init__(self, gateway: Gateway, transport: Transport) -> None:
+    def __init__(
+        self, gateway: Gateway, transport: Transport, heard: Callable[[Allowance], None] = lambda _: None
+    ) -> None:
         self.gateway = gateway
         self.transport = transport
+        self._heard = heard
         self._secret = secret_of(gateway)
 
     async def hold(
@@ -47,6 +53,9 @@ class Conversations:
                 authorized = self.gateway.authorize(request, time.time())
                 response = await self.transport.send(authorized, timeout=left, fence=fence, fresh=fresh)
                 log.debug("%s %s: HTTP %d", request.method, request.path, response.status)
+                said = allowance(response.headers, time.time())
+                if said is not None:
+                    self._heard(said)
                 request = exchange.send(response)
             failure: KlingError = ResponseLostError("the conversation took too long", code="timeout")
         except StopIteration as stop:

@@ -20,6 +20,7 @@ from kling_async.errors import (
     SessionClosedError,
     TaskCancelledError,
 )
+from kling_async.flow.allowance import Allowance
 from kling_async.flow.durations import Durations
 from kling_async.flow.gate import Gate
 from kling_async.flow.limits import SLACK
@@ -84,11 +85,11 @@ class Engine:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.gateway = gateway
-        self.talk = Conversations(gateway, transport)
+        self.talk = Conversations(gateway, transport, self._heard)
         self.timeouts = timeouts
         self.plan = poll
         self.random = random
-        self.gate = Gate(retry, rates, self.loop.time(), learns_pace=learns_pace)
+        self.gate = Gate(retry, rates, self.loop.time(), learns_pace=learns_pace, daily_quota=bool(gateway.daily_quota))
         self.durations = Durations()
         self.price = Price(poll.price, poll.minimum)
         self.moved = Bell()
@@ -101,7 +102,7 @@ class Engine:
         self._ids: OrderedDict[str, str] = OrderedDict()
         self._line = Line()
         self._agenda = Agenda()
-        self._controls: deque[asyncio.Future[None]] = deque()
+        self._controls: deque[asyncio.Future[float]] = deque()
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._busy = {"submit": 0, "look": 0}
         self._numbers = count()
@@ -198,6 +199,10 @@ class Engine:
 
     # Letting requests go.
 
+    def _heard(self, said: Allowance) -> None:
+        """Take in what an answer says is left of the gateway's limit."""
+        self.gate.heard(self.now(), said, max(0, sum(self._busy.values()) - 1))
+
     def now(self) -> float:
         """Return the session's time in seconds."""
         return self.loop.time()
@@ -244,7 +249,7 @@ class Engine:
         """Let one request of a class go."""
         self.gate.take(kind, now)
         if kind == "control":
-            self._controls.popleft().set_result(None)
+            self._controls.popleft().set_result(now)
             return
         self._busy[kind] += 1
         if kind == "submit":
@@ -333,14 +338,14 @@ class Engine:
 
     async def control(self, exchange: Exchange[T], *, fresh: bool = False) -> T:
         """Hold a conversation that submits nothing, before anything else as soon as the limits allow it."""
-        turn = self.loop.create_future()
+        turn: asyncio.Future[float] = self.loop.create_future()
         self._controls.append(turn)
         self.wake()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.gate.limiter.refund()  # it was let go and did not leave
+                self.gate.limiter.refund(turn.result())  # it was let go and did not leave
                 self.wake()
             raise
         if self.closing:
@@ -469,7 +474,7 @@ class Engine:
             self._timer.cancel()
         for turn in self._controls:
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(math.inf)
         closed = SessionClosedError("the session was closed before this was sent", gateway=self.gateway.name)
         self.fail_queued(lambda _: closed)
         submits = [task for task, kind in self._tasks.items() if kind == "submit"]

@@ -130,8 +130,8 @@ class Law:
         place = _bin(seen)
         base = self.done(seen)
         alive = 1 - base
-        if alive < 1e-6:
-            return seen  # nobody was ever seen to take so long
+        if alive < 1e-6 or seen >= EDGES[-1]:
+            return seen + max(GAP, GAP_OF_AGE * seen)  # nobody was ever seen to take so long
         slope = self._slope(place)
         soon = seen + math.sqrt(2 * price * alive / max(slope, _TINY))
         if soon <= EDGES[place + 1]:
@@ -165,6 +165,11 @@ class Law:
     def due_at_most(self, seen: float, price: float) -> float:
         """Return `due`, or earlier, for a law that may be wrong: when nine of ten have ended, or a gap later."""
         return min(self.due(seen, price), max(self.age_at(SURELY), seen + max(GAP, GAP_OF_AGE * seen)))
+
+    def width(self, seen: float) -> float:
+        """Return the seconds within which the middle half of the jobs that still run at this age will end."""
+        alive = 1 - self.done(seen)
+        return self.age_at(1 - 0.25 * alive) - self.age_at(1 - 0.75 * alive)
 
     def looks(self, price: float, shortest: float, most: int = 64) -> float:
         """Return how many looks a job takes on average at a price, never two closer than `shortest` seconds."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from kling_async.errors import CapacityError, ConnectionFailedError, KlingError, RateLimitError
 from kling_async.flow.account import Account
 from kling_async.flow.admission import Admission
-from kling_async.flow.limits import Limiter
+from kling_async.flow.allowance import Allowance
+from kling_async.flow.limits import Limiter, Told
 from kling_async.flow.outage import Outage
 from kling_async.results import Cost
 from kling_async.settings import RateLimit, RetryPolicy
@@ -23,11 +24,20 @@ class Gate:
         rates: the user's limits, never exceeded.
         now: the time.
         learns_pace: begin slowly and find out what the gateway takes; otherwise begin at the limits.
+        daily_quota: what the gateway's headers say is left is known to be left of the day.
     """
 
-    def __init__(self, policy: RetryPolicy, rates: Iterable[RateLimit], now: float, *, learns_pace: bool) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        rates: Iterable[RateLimit],
+        now: float,
+        *,
+        learns_pace: bool,
+        daily_quota: bool = False,
+    ) -> None:
         self.policy = policy
-        self.limiter = Limiter(rates, now)
+        self.limiter = Limiter(rates, now, Told(policy.retry_after_cap, daily_quota))
         self.account = Account(policy)
         self.admission = Admission(policy, 1.0 if learns_pace else math.inf)
         self._submits = Outage(policy)
@@ -41,7 +51,8 @@ class Gate:
             in_flight: submits without an answer.
             running: our jobs at the gateway.
         """
-        if running and self.limiter.left(now) <= running + in_flight:
+        at_stake = running + in_flight
+        if at_stake and self.limiter.left(now) <= at_stake:
             return self.limiter.more_at(now)  # what is left of the day is for looking at what is paid
         when = max(self.account.next_submit(now, in_flight), self._submits.next_try(now, in_flight))
         return max(when, self.admission.next_submit(now, in_flight, running))
@@ -61,10 +72,15 @@ class Gate:
     def take(self, kind: str, now: float) -> None:
         """Count a request of the class "control", "submit" or "look" that leaves."""
         self.limiter.take(now)
+        self.limiter.told.took(kind)
         if kind == "submit":
             self.admission.submitted(now)
         elif kind == "look":
             self.admission.looking(now)
+
+    def heard(self, now: float, said: Allowance, in_flight: int) -> None:
+        """Take in what the gateway says is left of its limit; the requests in flight may not be counted in it yet."""
+        self.limiter.told.heard(now, said.remaining, said.reset_after, in_flight)
 
     def accepted(self, now: float, sent_at: float, running: int, cost: Cost | None) -> None:
         """Take note of a job that the gateway took; see `Account.accepted` and `Admission.accepted`."""
@@ -101,7 +117,7 @@ class Gate:
         """Take note of a look that was answered."""
         self._looks.answered()
         self._submits.reached(now)
-        self.admission.looked()
+        self.admission.looked(now)
 
     def look_failed(self, now: float, sent_at: float, error: KlingError, jitter: float) -> None:
         """Take note of a look that brought nothing, and was not about one job alone."""
@@ -115,7 +131,7 @@ class Gate:
     @property
     def slots(self) -> int | None:
         """How many jobs the gateway is known to run at once, or None."""
-        return self.admission.level
+        return self.admission.slots.level
 
     def looks_a_second(self) -> float:
         """Return how many requests a second the account may make, as far as looks count in that; infinity: any."""

@@ -21,11 +21,13 @@ class Bucket:
         rate: tokens per second.
         depth: how many tokens it holds; in any window there are at most `rate * window + depth` requests.
         tat: the theoretical arrival time: when the bucket will be full again. It starts with one token.
+        full_at: when a token was last taken from a full bucket.
     """
 
     rate: float
     depth: float
     tat: float = -math.inf
+    full_at: float = -math.inf
 
     @classmethod
     def starting(cls, limit: RateLimit, now: float) -> "Bucket":
@@ -38,11 +40,14 @@ class Bucket:
 
     def take(self, now: float) -> None:
         """Take a token; the arrival time advances from itself, so that no rate is lost to rounding."""
+        if self.tat <= now:
+            self.full_at = now
         self.tat = max(self.tat, now) + 1 / self.rate
 
-    def refund(self) -> None:
-        """Put a token back that was taken for a request which did not leave."""
-        self.tat -= 1 / self.rate
+    def refund(self, taken_at: float) -> None:
+        """Put a token back that was taken for a request which did not leave; a bucket full since has made up for it."""
+        if taken_at >= self.full_at:
+            self.tat -= 1 / self.rate
 
     def drain(self, now: float) -> None:
         """Leave one token, so that what a pause has saved up is not released as a herd."""
@@ -90,7 +95,7 @@ class Window:
             self._times.append((now, 1))
         self._taken += 1
 
-    def refund(self) -> None:
+    def refund(self, taken_at: float) -> None:
         """Forget the newest request, which did not leave."""
         if not self._times:
             return
@@ -129,17 +134,34 @@ class Told:
     """What the gateway itself says is left of its limit, in headers such as `X-RateLimit-Remaining`.
 
     Args:
+        patience: seconds that a used-up limit holds requests back at most, whatever it claims.
+        daily: whether a limit without a reset is known to be a day's.
         remaining: requests left, or infinity while nothing is known.
-        reset_at: when there will be more, or infinity where the gateway does not say.
+        reset_at: until when a used-up limit holds requests back, or infinity where the gateway does not say.
+        lasting: whether it is a quota of an hour or longer, that was told more than once.
+        looks_count: whether looks count in it, as far as the headers have shown.
+        said, submits, looks: what it said last, and what was sent since.
     """
 
+    patience: float = math.inf
+    daily: bool = False
     remaining: float = math.inf
     reset_at: float = math.inf
+    lasting: bool = False
+    looks_count: bool = True
+    said: float = math.inf
+    submits: int = 0
+    looks: int = 0
 
     def heard(self, now: float, remaining: float, reset_after: float | None, in_flight: int) -> None:
         """Take in a header; the requests in flight may not be counted in it yet."""
+        if not in_flight and not self.submits and self.looks and remaining <= self.said < math.inf:
+            self.looks_count = remaining < self.said
+        self.said, self.submits, self.looks = remaining, 0, 0
+        long = self.daily if reset_after is None else reset_after >= QUOTA_SECONDS
+        self.lasting = long and (self.lasting or 0 < self.remaining < math.inf)
         self.remaining = max(0.0, remaining - in_flight)
-        self.reset_at = math.inf if reset_after is None else now + reset_after
+        self.reset_at = math.inf if reset_after is None else now + min(reset_after, self.patience)
 
     def next_time(self, now: float) -> float:
         """Return when a request may leave.
@@ -154,14 +176,27 @@ class Told:
         self._pass(now)
         self.remaining = max(0.0, self.remaining - 1)
 
-    def refund(self) -> None:
+    def more_at(self, now: float) -> float:
+        """Return when there will be more, or infinity where nobody knows."""
+        self._pass(now)
+        return self.reset_at
+
+    def took(self, kind: str) -> None:
+        """Take note of what kind of request was counted: a "look", or another."""
+        if kind == "look":
+            self.looks += 1
+            self.remaining += not self.looks_count
+        else:
+            self.submits += 1
+
+    def refund(self, taken_at: float) -> None:
         """Put a request back that did not leave."""
         self.remaining += 1
 
     def left(self, now: float) -> float:
-        """Return how many requests are left, or infinity while nothing is known."""
+        """Return how many requests are left of a lasting quota, or infinity."""
         self._pass(now)
-        return self.remaining
+        return self.remaining if self.lasting and self.looks_count else math.inf
 
     def drain(self, now: float) -> None:
         """Do nothing: the gateway counts."""
@@ -169,6 +204,7 @@ class Told:
     def _pass(self, now: float) -> None:
         if now >= self.reset_at:
             self.remaining = self.reset_at = math.inf
+            self.lasting = False
 
 
 class Limiter:
@@ -178,8 +214,8 @@ class Limiter:
         told: what the gateway says is left; it is one of the limits.
     """
 
-    def __init__(self, rates: Iterable[RateLimit], now: float) -> None:
-        self.told = Told()
+    def __init__(self, rates: Iterable[RateLimit], now: float, told: Told | None = None) -> None:
+        self.told = told or Told()
         self._limits = [*(limit_of(rate, now) for rate in rates), self.told]
 
     @property
@@ -195,7 +231,7 @@ class Limiter:
     def more_at(self, now: float) -> float:
         """Return when more will be left of a quota, or infinity where nobody knows."""
         windows = (limit.more_at(now) for limit in self._limits if isinstance(limit, Window))
-        return min(self.told.reset_at, *windows, math.inf)
+        return min(self.told.more_at(now), *windows, math.inf)
 
     def next_time(self, now: float) -> float:
         """Return the earliest time at which a request may leave."""
@@ -210,10 +246,10 @@ class Limiter:
         for limit in self._limits:
             limit.take(now)
 
-    def refund(self) -> None:
-        """Give a request back that was counted and did not leave."""
+    def refund(self, taken_at: float) -> None:
+        """Give a request back that was counted at this time and did not leave."""
         for limit in self._limits:
-            limit.refund()
+            limit.refund(taken_at)
 
     def drain(self, now: float) -> None:
         """Leave at most one token in every bucket."""

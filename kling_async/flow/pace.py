@@ -81,14 +81,12 @@ class Pace:
             self._tune(now)
             self.bucket.take(now)
 
-    def refund(self) -> None:
-        """Give a request back that did not leave."""
-        if self.bucket is not None:
-            self.bucket.refund()
-
-    def accepted(self) -> None:
+    def accepted(self, now: float) -> None:
         """Count a request that the gateway served."""
         self.acks += 1
+        if self.estimate is not None and not self.young and self.rate(now) >= FASTEST * self.estimate:
+            self.estimate *= FASTEST
+            self.since = now - self.period
 
     def refused(self, now: float) -> bool:
         """Take note that the gateway's bucket is empty; True if a sound estimate was lowered for it."""
@@ -126,6 +124,10 @@ class Pace:
         self._anchor(now)
         self._start(now)
 
+    def rested(self) -> None:
+        """Take note of a pause in which requests might have left: the gateway's bucket has filled up and run over."""
+        self.empty_at = None
+
     def restart(self, now: float) -> None:
         """Begin the search anew after a pause, without what the pause has saved up."""
         if self.estimate is not None:
@@ -148,8 +150,8 @@ class Pace:
             self._anchor(now)
         elif self.estimate is None or self.young:
             self.estimate = seen  # the anchor stays until there are enough
-        elif self.acks == 0:
-            self._anchor(now)
+        elif seen < (1 - SURPRISE) * self.estimate:
+            self.estimate, self.young = seen, True
 
     def _anchor(self, now: float) -> None:
         self.empty_at = now

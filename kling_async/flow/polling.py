@@ -105,12 +105,14 @@ def _due(sight: Sight, age: float) -> float:
     if promised is None or sight.kept is None:
         return sight.law.due_at_most(age, sight.price)
     unit = PRIOR_MEDIAN / promised.left
+    if sight.known and sight.kept.width(promised.scaled(age)) / unit > sight.law.width(age):
+        return sight.law.due_at_most(age, sight.price)  # such promises say less than the job's age
     return promised.age + sight.kept.due_at_most(promised.scaled(age), sight.price * unit) / unit
 
 
 def spread(plan: PollPlan, wait: float, jitter: float) -> float:
-    """Return the wait moved by up to a twentieth either way: jobs that began together are not asked together."""
-    return max(wait * (0.95 + 0.1 * jitter), min(wait, plan.minimum))
+    """Return the wait, shorter by up to a tenth: jobs that began together are not asked together."""
+    return max(wait * (0.9 + 0.1 * jitter), min(wait, plan.minimum))
 
 
 def _bounded(plan: PollPlan, sight: Sight, wait: float) -> float:

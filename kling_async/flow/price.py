@@ -17,6 +17,8 @@ FLOOR = 0.2
 CHEAPEST = 0.2
 """While slots are scarce the price falls to this part of the user's, not further."""
 DEAREST = 600.0
+KINDS = 24
+"""So many kinds of jobs, the most frequent ones, stand for all."""
 LATE = 0.5
 TRIM_LEAST, TRIM_MOST = 0.8, 3.0
 TRIM_STEP = 0.005
@@ -105,7 +107,7 @@ class Price:
         step = (1 + TRIM_STEP) ** passed
         self.trim = min(TRIM_MOST, self.trim * step) if behind else max(TRIM_LEAST, self.trim / step)
         allowed = self._allowed(now, scarcity)
-        self.value = low if allowed == math.inf else min(DEAREST, max(low, self._least(now, low, allowed) * self.trim))
+        self.value = low if allowed == math.inf else max(low, min(DEAREST, self._least(now, low, allowed) * self.trim))
 
     def _allowed(self, now: float, scarcity: Scarcity) -> float:
         """Return how many looks one accepted job may take on average."""
@@ -131,9 +133,12 @@ class Price:
 
     def _looks(self, now: float, price: float) -> float:
         """Return how many looks a job takes on average at this price, over the kinds that are being made."""
-        rates = [(demand.current(now), kind) for kind, demand in self.demands.items()]
-        whole = sum(rate for rate, _ in rates)
+        rates = sorted(
+            ((demand.current(now), number) for number, demand in enumerate(self.demands.values())), reverse=True
+        )
+        kinds = list(self.demands)
+        most = rates[:KINDS]
+        whole = sum(rate for rate, _ in most)
         if whole <= 0:
             return 0.0
-        parts = ((rate / whole, kind) for rate, kind in rates if rate > 0.02 * whole)
-        return sum(part * kind.law(now).looks(price, self.shortest) for part, kind in parts)
+        return sum(rate / whole * kinds[number].law(now).looks(price, self.shortest) for rate, number in most)

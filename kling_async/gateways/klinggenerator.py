@@ -34,6 +34,7 @@ class KlingGenerator(Gateway):
     name = "klinggenerator"
     base_url = "https://api.klinggenerator.com"
     kinds = ("text-to-video",)
+    daily_quota = True
 
     api_key: Secret = field(converter=Secret, repr=False)
 

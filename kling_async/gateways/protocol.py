@@ -53,6 +53,8 @@ class Gateway(Protocol):
     """Seconds for which a key is surely remembered, where it dedupes; no gateway documents it."""
     prices_as_of: date | None = None
     """When the price table behind `estimate` was read."""
+    daily_quota: bool = False
+    """Whether what its `X-RateLimit-Remaining` counts is documented to be a day's, where no header says so."""
     rates: tuple[RateLimit, ...] = ()
     """Documented request rates."""
     kinds: tuple[str, ...] = ()

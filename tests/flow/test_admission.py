@@ -10,17 +10,19 @@ from kling_async.errors import CapacityError, RateLimitError
 from kling_async.flow.admission import (
     ASKED_MUCH,
     CALM,
+    CUTS,
+    PROBE_MOST,
+    RANDOM_SECONDS,
+    WIDE,
+    Admission,
+)
+from kling_async.flow.slots import (
     CLIMB_AGES,
     CLIMB_LEAST,
     CLIMB_UNKNOWN,
     CLIMB_UNKNOWN_MOST,
-    CUTS,
-    PROBE_MOST,
-    RANDOM_SECONDS,
     REFUTED,
     REFUTED_SHARE,
-    WIDE,
-    Admission,
 )
 from kling_async.settings import RetryPolicy
 
@@ -55,7 +57,7 @@ def lived(admission, history):
             admission.ended(now, 1 + 100 * jitter)
         elif what == "look":
             admission.looking(now)
-            admission.looked()
+            admission.looked(now)
         elif what == "look refused":
             admission.looking(now)
             admission.slowed(now, now, RateLimitError(retry_after=asked), jitter)
@@ -122,7 +124,7 @@ def test_slots_are_never_believed_to_be_more_than_ever_ran_nor_none(history):
     admission, most = Admission(POLICY), 0
     for _, _, running in lived(admission, history):
         most = max(most, running)
-        assert admission.level is None or 1 <= admission.level <= most
+        assert admission.slots.level is None or 1 <= admission.slots.level <= most
 
 
 @given(histories)
@@ -254,7 +256,7 @@ def test_a_gateway_that_takes_a_probe_after_a_short_while_minds_the_pace():
     for at in (1.0, 1.5, 2.0):
         refuse(admission, at, running=5)
     admission.accepted(2.5, 2.5, 6)
-    assert admission.level is None
+    assert admission.slots.level is None
 
 
 def test_a_gateway_that_takes_nothing_for_long_and_then_one_is_full():
@@ -264,8 +266,8 @@ def test_a_gateway_that_takes_nothing_for_long_and_then_one_is_full():
     admission.ended(17.0, 16.0)
     assert admission.next_submit(17.0, 0, 4) == 17.0  # a slot is free: no need to wait for the next probe
     admission.accepted(17.1, 17.0, 5)
-    assert admission.level == 5
-    assert admission.was_full
+    assert admission.slots.level == 5
+    assert admission.slots.confirmed
 
 
 # Slots.
@@ -275,7 +277,7 @@ def test_a_gateway_that_takes_nothing_for_long_and_then_one_is_full():
 def test_a_code_that_says_full_sets_the_slots_at_once(running, now, jitter):
     admission = Admission(POLICY)
     refuse(admission, now, running=running, kind=CapacityError, jitter=jitter)
-    assert admission.level == running
+    assert admission.slots.level == running
     assert admission.next_submit(now, 0, running) > now
     assert admission.next_submit(now, 1, running) == math.inf
     assert admission.next_submit(now, 0, running - 1) == now
@@ -317,8 +319,8 @@ def test_another_slot_that_was_found_is_followed_by_another_try_at_once():
     admission = full(10)
     now = admission.next_submit(100.0, 0, 10)
     admission.accepted(now + 0.1, now, 11)
-    assert admission.level == 11
-    assert admission.climbs == 1
+    assert admission.slots.level == 11
+    assert admission.slots.climbs == 1
     assert admission.next_submit(now + 0.1, 0, 11) == now + 0.1
 
 
@@ -327,20 +329,20 @@ def test_late_answers_raise_the_level_without_counting_as_climbs(running, late):
     admission = full(running)
     for number in range(late):
         admission.accepted(100.1, 99.9, running + number + 1)
-        assert admission.level == running + number + 1
-    assert admission.climbs == 0
+        assert admission.slots.level == running + number + 1
+    assert admission.slots.climbs == 0
 
 
 @given(st.integers(1, 60))
 def test_many_tries_accepted_in_a_row_say_that_slots_are_not_what_the_gateway_minds(running):
     admission, now, tries = full(running), 200.0, 0
-    while admission.level is not None:
+    while admission.slots.level is not None:
         running, tries, now = running + 1, tries + 1, now + 0.1
         admission.accepted(now, now, running)
         assert tries < 1000
     assert tries >= REFUTED
     assert tries >= REFUTED + REFUTED_SHARE * (running - 1) - 1
-    assert admission.refuted == 1
+    assert admission.slots.refuted == 1
     assert admission.next_submit(now, 0, running) == now
 
 
@@ -348,33 +350,33 @@ def test_a_refusal_begins_the_count_of_such_tries_anew():
     admission = full(10)
     for number in range(5):
         admission.accepted(200.0 + number, 200.0 + number, 11 + number)
-    assert admission.climbs == 5
+    assert admission.slots.climbs == 5
     refuse(admission, 210.0, running=15)
-    assert admission.climbs == 0
-    assert admission.level == 15
+    assert admission.slots.climbs == 0
+    assert admission.slots.level == 15
 
 
 def test_below_the_level_one_refusal_may_be_chance_and_two_are_not():
     admission = full(10)
     admission.accepted(150.0, 150.0, 10)
     refuse(admission, 151.0, running=7)
-    assert admission.level == 10
+    assert admission.slots.level == 10
     assert 151.0 < admission.next_submit(151.0, 0, 7) <= 151.0 + POLICY.initial
     refuse(admission, 153.0, running=7)
-    assert admission.level == 7
+    assert admission.slots.level == 7
 
 
 def test_a_full_gateway_whose_code_says_so_lowers_the_level_at_once():
     admission = full(10)
     admission.accepted(150.0, 150.0, 10)
     refuse(admission, 151.0, running=7, kind=CapacityError)
-    assert admission.level == 7
+    assert admission.slots.level == 7
 
 
 def test_a_full_gateway_of_ours_without_jobs_is_probed():
     admission = Admission(POLICY)
     refuse(admission, 10.0, running=0, kind=CapacityError)
-    assert admission.level is None
+    assert admission.slots.level is None
     assert admission.probing
 
 
@@ -415,7 +417,7 @@ def test_by_chance_refusals_are_backed_off_from_and_teach_nothing():
     refuse(admission, now, running=5, jitter=1.0)
     admission.accepted(now + 1, now + 1, 6)
     refuse(admission, now + 2, running=6, jitter=1.0)
-    assert admission.level is None
+    assert admission.slots.level is None
     assert admission.pace.estimate is None
     assert admission.next_submit(now + 2, 0, 6) == now + 2 + POLICY.initial
     refuse(admission, now + 5, running=6, jitter=1.0)
@@ -429,7 +431,7 @@ def test_a_code_that_says_full_is_believed_although_refusals_come_by_chance():
     admission = Admission(POLICY)
     now = cut_in_vain(admission, 0.0, CUTS)
     refuse(admission, now, running=5, kind=CapacityError)
-    assert admission.level == 5
+    assert admission.slots.level == 5
 
 
 def test_after_a_while_refusals_teach_again():
@@ -438,7 +440,7 @@ def test_after_a_while_refusals_teach_again():
     admission.accepted(now, now, 5)
     later = now + RANDOM_SECONDS + 1
     refuse(admission, later, running=5)
-    assert admission.level is not None or admission.probing
+    assert admission.slots.level is not None or admission.probing
 
 
 # Looks.
@@ -463,7 +465,7 @@ def test_looks_that_are_refused_share_the_pace_from_then_on(number):
         assert now < admission.next_look(now) <= now + max(POLICY.maximum, 2 / (admission.pace.estimate or math.inf))
         now = admission.next_look(now)
     before = admission.pace.acks
-    admission.looked()
+    admission.looked(now)
     assert admission.pace.acks == before + 1
     assert admission.slow_downs == 0
 
@@ -471,9 +473,9 @@ def test_looks_that_are_refused_share_the_pace_from_then_on(number):
 def test_an_end_without_a_known_duration_teaches_no_duration():
     admission = Admission(POLICY)
     admission.ended(0.0, None)
-    assert admission.mean is None
+    assert admission.slots.mean is None
     admission.ended(0.0, 10.0)
-    assert admission.mean == 10.0
+    assert admission.slots.mean == 10.0
     for _ in range(200):
         admission.ended(0.0, 20.0)
-    assert admission.mean == pytest.approx(20.0, rel=0.01)
+    assert admission.slots.mean == pytest.approx(20.0, rel=0.01)

@@ -31,7 +31,7 @@ def test_what_a_gateway_gives_out_is_used_and_it_is_refused_seldom(rate, part, s
     assert used >= 0.8 * (burst + 60 * rate)
     assert len(world.accepted) - used >= 0.93 * 60 * rate
     assert len(world.refused) - refused <= 0.1 * 60 * rate
-    assert world.admission.level is None
+    assert world.admission.slots.level is None
     assert abs(world.admission.pace.estimate / rate - 1) <= 0.1
 
 
@@ -78,7 +78,7 @@ def test_the_slots_of_a_gateway_are_found_and_kept_busy(slots, error, seed):
     used, refused = len(world.accepted), len(world.refused)
     world.run(seconds=1200)
 
-    assert world.admission.level in (slots - 1, slots)
+    assert world.admission.slots.level in (slots - 1, slots)
     mean = 60 * math.exp(0.4**2 / 2)
     assert len(world.accepted) - used >= 0.85 * 1200 * slots / mean
     assert len(world.refused) - refused <= 1200 * slots / mean / 2
@@ -98,11 +98,11 @@ def test_slots_that_became_more_are_found_and_fewer_are_respected(slots, seed):
     world = World(Slots(slots), lasts=lambda: random.uniform(20, 60), seed=seed).run(seconds=600)
     world.gateway.slots = 2 * slots
     world.run(seconds=1800)
-    assert world.admission.level is None or world.admission.level >= 1.5 * slots
+    assert world.admission.slots.level is None or world.admission.slots.level >= 1.5 * slots
     world.gateway.slots = slots
     world.run(seconds=600)
-    assert world.admission.level is not None
-    assert world.admission.level <= slots + 1
+    assert world.admission.slots.level is not None
+    assert world.admission.slots.level <= slots + 1
 
 
 # A gateway that refuses by chance.

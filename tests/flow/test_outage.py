@@ -49,7 +49,7 @@ def test_requests_wait_from_the_last_failure_that_is_borne_on_and_one_more_lets_
     assert failing(outage, patience - 1) == 0.0
     assert outage.next_try(0.0, others) == 0.0
     outage.failed(0.0, 0.0, 1.0)
-    assert outage.next_try(0.0, others) > 0.0
+    assert 0.0 < outage.next_try(0.0, others) < math.inf
     now = outage.next_try(0.0, others)
     outage.failed(now, now, 1.0)
     assert outage.next_try(now, others) == math.inf

@@ -28,7 +28,7 @@ class Sender:
             self.pace.take(self.now)
             if self.gateway.takes(self.now):
                 self.accepted += 1
-                self.pace.accepted()
+                self.pace.accepted(now)
                 self.now += SOON if self.pace.estimate is None else 0.0
             else:
                 self.refused += 1
@@ -93,6 +93,16 @@ def test_a_gateway_that_became_slower_is_not_pressed(rate, factor):
     assert sender.refused <= (SURPRISE + 0.05) * 500
 
 
+@pytest.mark.parametrize("factor", [0.3, 0.5])
+def test_a_gateway_that_became_much_slower_is_found_out_within_a_period(factor):
+    sender = Sender(TokenBucket(100.0, 2.0)).send(1500)
+    since = sender.now
+    sender.gateway.set_rate(100.0 * factor, since)
+    while sender.error() > 0.25:
+        sender.send(1)
+        assert sender.now - since <= sender.pace.period / 2
+
+
 @pytest.mark.parametrize("factor", [0.8, 0.7])
 def test_a_gateway_that_became_a_little_slower_is_found_out_in_the_end(factor):
     sender = Sender(TokenBucket(10.0, 10.0)).send(600)
@@ -155,7 +165,7 @@ def test_nothing_is_paced_before_the_first_refusal():
     for _ in range(1000):
         assert pace.next_time(3.0) == 3.0
         pace.take(3.0)
-        pace.accepted()
+        pace.accepted(now)
     assert pace.rate(3.0) == math.inf
     assert pace.gap == 0.0
 
@@ -211,7 +221,7 @@ def test_an_early_refusal_alone_does_not_lower_the_estimate():
     for _ in range(5):
         now = pace.next_time(now)
         pace.take(now)
-        pace.accepted()
+        pace.accepted(now)
     before = pace.estimate
     assert not pace.refused(now)
     assert pace.estimate == before
@@ -222,7 +232,7 @@ def test_whatever_was_seen_the_next_request_has_a_time(acks, between):
     pace = Pace()
     pace.refused(0.0)
     for _ in range(acks):
-        pace.accepted()
+        pace.accepted(now)
     pace.refused(between)
     assert pace.estimate == pytest.approx((acks + 0.5) / between)
     assert between <= pace.next_time(between) <= between + 1.05 / ((1 - DEPTH) * pace.estimate)

@@ -231,7 +231,6 @@ def test_submits_without_an_answer_will_need_a_look_each():
     assert gated.next_submit(0.0, 3, 3) == 3600.0
 
 
-@pytest.mark.xfail(reason="before any job is accepted nothing is kept for looks")
 def test_a_day_is_not_spent_on_submits_before_the_first_is_answered():
     gated = gate(RateLimit(10, 86_400))
     sent = 0

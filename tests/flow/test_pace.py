@@ -28,7 +28,7 @@ class Sender:
             self.pace.take(self.now)
             if self.gateway.takes(self.now):
                 self.accepted += 1
-                self.pace.accepted(now)
+                self.pace.accepted(self.now)
                 self.now += SOON if self.pace.estimate is None else 0.0
             else:
                 self.refused += 1
@@ -112,7 +112,6 @@ def test_a_gateway_that_became_a_little_slower_is_found_out_in_the_end(factor):
     assert sender.error() <= 0.05
 
 
-@pytest.mark.xfail(reason="below 8 requests a period an estimate that is too high is never looked at again")
 def test_a_gateway_that_became_very_slow_is_not_pressed():
     sender = Sender(TokenBucket(1.0, 2.0)).send(600)
     sender.gateway.set_rate(0.3, sender.now)
@@ -121,17 +120,16 @@ def test_a_gateway_that_became_very_slow_is_not_pressed():
     assert sender.refused <= 0.3 * 300
 
 
-@pytest.mark.xfail(reason="the time of a rest counts as if the gateway's bucket had not been full in it")
 @pytest.mark.parametrize("rest", [60.0, 3600.0])
 def test_a_rest_does_not_make_the_pace_slower(rest):
     sender = Sender(TokenBucket(10.0, 10.0)).send(600)
     sender.now += rest
+    sender.pace.rested()
     sender.send(300)
 
     assert sender.accepted >= 0.5 * 10.0 * (sender.now - sender.began)
 
 
-@pytest.mark.xfail(reason="the search ends at so many times the estimate, and without a refusal nothing moves that")
 def test_a_gateway_that_became_much_faster_is_made_use_of():
     sender = Sender(TokenBucket(1.0, 2.0)).send(300)
     sender.gateway.set_rate(100.0, sender.now)
@@ -165,7 +163,7 @@ def test_nothing_is_paced_before_the_first_refusal():
     for _ in range(1000):
         assert pace.next_time(3.0) == 3.0
         pace.take(3.0)
-        pace.accepted(now)
+        pace.accepted(3.0)
     assert pace.rate(3.0) == math.inf
     assert pace.gap == 0.0
 
@@ -200,15 +198,6 @@ def test_there_is_no_search_to_begin_again_where_nothing_is_known():
     assert pace == Pace()
 
 
-def test_what_did_not_leave_costs_nothing():
-    pace, now = learned()
-    now = pace.next_time(now + 1.0)
-    before = pace.bucket.tokens(now)
-    pace.take(now)
-    pace.refund()
-    assert pace.bucket.tokens(now) == pytest.approx(before)
-
-
 def test_after_a_refusal_there_is_a_gap():
     pace, now = learned()
     pace.refused(now)
@@ -232,7 +221,7 @@ def test_whatever_was_seen_the_next_request_has_a_time(acks, between):
     pace = Pace()
     pace.refused(0.0)
     for _ in range(acks):
-        pace.accepted(now)
+        pace.accepted(between)
     pace.refused(between)
     assert pace.estimate == pytest.approx((acks + 0.5) / between)
     assert between <= pace.next_time(between) <= between + 1.05 / ((1 - DEPTH) * pace.estimate)

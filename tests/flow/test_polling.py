@@ -81,18 +81,17 @@ def test_looks_that_explore_cover_all_ages_up_to_the_others(plan, sight):
 
 
 @given(plans, st.floats(0, 1e5), chances)
-def test_waits_are_spread_by_a_twentieth_and_not_below_the_minimum(plan, wait, jitter):
+def test_waits_are_spread_by_a_tenth_and_not_below_the_minimum(plan, wait, jitter):
     spreaded = spread(plan, wait, jitter)
-    assert 0.95 * wait - 1e-9 <= spreaded <= 1.05 * wait + 1e-9
+    assert 0.9 * wait - 1e-9 <= spreaded <= wait
     assert spreaded >= min(wait, plan.minimum)
 
 
 @given(plans, chances)
 def test_jobs_that_began_together_are_not_asked_together(plan, jitter):
-    assert spread(plan, 10 * plan.minimum, jitter) == pytest.approx(10 * plan.minimum * (0.95 + 0.1 * jitter))
+    assert spread(plan, 10 * plan.minimum, jitter) == pytest.approx(10 * plan.minimum * (0.9 + 0.1 * jitter))
 
 
-@pytest.mark.xfail(reason="the jitter is added after the bound")
 def test_no_two_looks_are_farther_apart_than_the_plan_allows_although_they_are_spread():
     plan = PollPlan(maximum=30.0)
     assert spread(plan, 30.0, 1.0) <= 30.0
@@ -140,7 +139,6 @@ def test_what_is_unknown_makes_no_look_later(law, age, price):
     assert first_look(plan, Sight(law, False, price)) <= first_look(plan, Sight(law, True, price))
 
 
-@pytest.mark.xfail(reason="beyond the horizon of the law what is due lies behind, so that the shortest wait is taken")
 def test_a_job_that_takes_for_ever_is_not_looked_at_all_the_time():
     learner = Learner()
     for _ in range(50):
@@ -242,7 +240,7 @@ def test_useless_forecasts_cost_little(tell):
 
 
 @pytest.mark.xfail(reason="a forecast hides how old the job is, whatever it was worth so far")
-@pytest.mark.parametrize("which", ["an estimate that never moves", "any progress", "half done", "nearly done"])
+@pytest.mark.parametrize("which", ["an estimate that never moves", "any progress", "nearly done"])
 def test_useless_forecasts_do_no_harm(which):
     for seed in range(3):
         assert cost(USELESS[which], seed) <= 1.1 * BLIND[seed]
@@ -255,5 +253,5 @@ def test_a_forecast_that_was_always_exact_is_hit_closely(age, left):
     for _ in range(200):
         kept.ended(0.0, PRIOR_MEDIAN * 1.01, PRIOR_MEDIAN)
     plan = PollPlan(minimum=0.01, maximum=1e4, price=0.05 * left)
-    wait = next_look(plan, Sight(some_law(1), True, plan.price, Forecast(age, left, "eta"), kept.law(9.0)), age)
+    wait = next_look(plan, Sight(Law([1e-4] * BINS), True, plan.price, Forecast(age, left, "eta"), kept.law(9.0)), age)
     assert 0.8 * left <= wait <= 1.3 * left

@@ -16,6 +16,9 @@ FLOOR = 0.2
 """Of all requests at least this share is for looks, however many jobs wait to be sent."""
 CHEAPEST = 0.2
 """While slots are scarce the price falls to this part of the user's, not further."""
+FEW, FEWEST = 10, 0.3
+"""With fewer jobs than this looks are few whatever they cost, and what was made of a batch waits for its last ones: the
+price falls with their number, to this part of the user's."""
 DEAREST = 600.0
 KINDS = 24
 """So many kinds of jobs, the most frequent ones, stand for all."""
@@ -96,13 +99,13 @@ class Price:
         """Set the price by what limits looks now.
 
         An idle slot delays every waiting job by the time divided by the slots, so that a look is then worth less
-        waiting; and never may the looks that follow from the price exceed what the account allows.
+        waiting; few jobs need few looks; and never may the looks that follow from the price exceed what the account allows.
         """
         passed = min(now - self.judged_at, 2 * SECONDS)
         self.judged_at = now
-        low = self.own
+        low = self.own * max(FEWEST, min(1.0, scarcity.running / FEW))
         if scarcity.slots and scarcity.waiting:
-            low = max(CHEAPEST * self.own, self.own / (1 + scarcity.waiting / scarcity.slots))
+            low = max(CHEAPEST * self.own, min(low, self.own / (1 + scarcity.waiting / scarcity.slots)))
         behind = scarcity.late > max(LATE, self.value / 4)
         step = (1 + TRIM_STEP) ** passed
         self.trim = min(TRIM_MOST, self.trim * step) if behind else max(TRIM_LEAST, self.trim / step)

@@ -117,7 +117,7 @@ def one(client: Client, scenario: Scenario, jobs: int, warm_up: int) -> Measures
         )
     if found["reached"]:
         raise RuntimeError(f"{client.name} tried to leave this machine: {', '.join(sorted(set(found['reached'])))}")
-    return measures(found, ledger, scenario.ideal(prompts_of(jobs)))
+    return measures(found, ledger, scenario.ideal(prompts_of(jobs), bounded=client.bounded))
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The three situations in which the clients are compared."""
 
+from collections.abc import Sequence
+
 from attrs import evolve, frozen
 
 from benchmarks.peers.terms import Terms, ideal
@@ -28,9 +30,9 @@ class Scenario:
         """The documented limit, in submits per second."""
         return self.terms.rate if self.told_rate else None
 
-    def ideal(self, prompts: list[str]) -> float:
-        """Return the seconds that these prompts take at best."""
-        slots = min(self.concurrency, self.terms.slots or self.concurrency)
+    def ideal(self, prompts: Sequence[str], *, bounded: bool = True) -> float:
+        """Return the seconds that these prompts take at best; `bounded`: with no more in flight than is told."""
+        slots = min(self.concurrency if bounded else len(prompts), self.terms.slots or len(prompts))
         durations = [self.terms.duration(prompt) for prompt in prompts]
         return ideal(durations, slots, self.terms.rate, self.terms.burst)
 

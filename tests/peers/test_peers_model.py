@@ -113,4 +113,7 @@ def test_the_limited_gateway_runs_less_than_the_clients_are_told() -> None:
     limited = scenarios(4.0, 64)["limited"]
     assert (limited.terms.slots, limited.concurrency, limited.rate) == (40, 64, 20.0)
     assert scenarios(4.0, 64)["plain"].rate is None
+    assert limited.ideal(PROMPTS[:100]) == limited.ideal(PROMPTS[:100], bounded=False)
+    plain = scenarios(4.0, 64)["plain"]
+    assert plain.ideal(PROMPTS[:100], bounded=False) == max(map(plain.terms.duration, PROMPTS[:100]))
     assert limited.ideal(PROMPTS[:100]) > scenarios(4.0, 64)["plain"].ideal(PROMPTS[:100])

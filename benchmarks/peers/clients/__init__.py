@@ -52,6 +52,7 @@ class Client:
         dialect: the API that it speaks.
         needs: modules that must be there.
         defaults: what it does by itself, in words.
+        bounded: whether it keeps to the jobs in flight that a run is told; one that does not has another ideal.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Client:
     dialect: str
     needs: tuple[str, ...]
     defaults: str
+    bounded: bool = True
 
 
 Opened = Callable[[Work], AbstractAsyncContextManager[Gather]]
@@ -78,7 +80,9 @@ ALL = (
         "kling_auto",
         "kling3api",
         (),
-        "the same, told neither the jobs in flight nor the rate: it finds out",
+        "the same, told neither the jobs in flight nor the rate: it finds out, and may have more in flight than the "
+        "others where nothing refuses them",
+        bounded=False,
     ),
     Client(
         "script",

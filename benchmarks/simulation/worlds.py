@@ -61,11 +61,6 @@ class World:
         """Whether the number of running jobs is limited."""
         return any(isinstance(limit, Slots) for limit in self.drawn(0))
 
-    @property
-    def has_rate(self) -> bool:
-        """Whether the number of requests per time is limited."""
-        return any(not isinstance(limit, Slots) for limit in self.drawn(0))
-
 
 def rate(first: float, then: float | None = None, *, burst: float | None = None, penal: bool = False) -> Maker:
     """A token bucket of `first` requests a second, with a second's worth of burst; `then` from about half-way."""

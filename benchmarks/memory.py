@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
         way: {
             "bytes_per_waiting_job": Spread.of(run["waiting"] / jobs for run in found).to_dict(),
             "bytes_per_request": Spread.of(run["requests"] / jobs for run in found).to_dict(),
+            "bytes_in_all": Spread.of(run["whole"] for run in found).to_dict(),
             "ratio": Spread.of_ratios([run["waiting"] for run in found], base).to_dict(),
         }
         for way, found in runs.items()
@@ -46,11 +47,12 @@ def one(way: str, jobs: int) -> dict[str, float]:
 
 def told(figures: dict[str, Any], jobs: int, arguments: argparse.Namespace) -> str:
     """Return the figures as a table."""
-    rows = [["", "kB per waiting job", "of lean, by pair", "kB per request object"]]
+    rows = [["", "kB per waiting job", "of lean, by pair", "kB per request object", "MB of the process"]]
     for way, found in figures.items():
         kilobytes = [
             Spread.of(value / 1000 for value in found[name].values()).told()
             for name in ("bytes_per_waiting_job", "bytes_per_request")
         ]
-        rows.append([TITLES[way], kilobytes[0], Spread(**found["ratio"]).told(), kilobytes[1]])
+        whole = Spread.of(value / 1e6 for value in found["bytes_in_all"].values()).told(0)
+        rows.append([TITLES[way], kilobytes[0], Spread(**found["ratio"]).told(), kilobytes[1], whole])
     return f"memory: {jobs} waiting jobs, {arguments.pairs} pairs; median (min to max)\n\n{table(rows)}"

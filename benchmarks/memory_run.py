@@ -63,7 +63,7 @@ async def library(url: str, jobs: int) -> dict[str, int]:
         await until(accepted, WARM_UP + jobs)
         after = memory()
     await asyncio.gather(warm, work)
-    return {"requests": asked - before, "waiting": after - asked}
+    return {"requests": asked - before, "waiting": after - asked, "whole": after}
 
 
 async def lean(url: str, jobs: int) -> dict[str, int]:
@@ -79,7 +79,7 @@ async def lean(url: str, jobs: int) -> dict[str, int]:
         for task in (warm, work):
             task.cancel()
         await asyncio.gather(warm, work, return_exceptions=True)
-    return {"requests": 0, "waiting": after - before}
+    return {"requests": 0, "waiting": after - before, "whole": after}
 
 
 WAYS = {"lean": lean, "library": library}

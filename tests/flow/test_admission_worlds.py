@@ -123,7 +123,7 @@ def test_few_refusals_by_chance_do_not_drive_the_pace_down(rate, share, seed):
 
 
 @pytest.mark.xfail(reason="each refusal that ends a period lowers the estimate, by chance or not")
-@pytest.mark.parametrize("rate", [2.0, 50.0])
+@pytest.mark.parametrize("rate", [50.0])
 def test_many_refusals_by_chance_do_not_drive_the_pace_down(rate):
     lowest = math.inf
 

@@ -11,6 +11,8 @@ from kling_async.flow.durations import Learner
 from kling_async.flow.price import (
     CHEAPEST,
     DEAREST,
+    FEW,
+    FEWEST,
     FLOOR,
     MEMORY,
     SECONDS,
@@ -81,14 +83,23 @@ def test_the_price_keeps_its_bounds_whatever_is_scarce(own, rates, history):
         now += SECONDS
 
 
-@given(owns, demands, st.integers(0, 100), st.floats(0, 100))
+@given(owns, demands, st.integers(FEW, 1000), st.floats(0, 100))
 def test_without_limits_the_price_is_the_users(own, rates, running, late):
     price, now = made(own, rates, 30.0)
     price.judge(now, Scarcity(running=running, waiting=5, late=late))
     assert price.value == own
 
 
-@given(owns, st.integers(1, 100), st.integers(1, 100))
+@given(owns, st.integers(0, 2 * FEW), st.integers(0, 2 * FEW))
+def test_the_last_few_jobs_are_looked_at_for_less(own, running, more):
+    few, now = made(own)
+    many, _ = made(own)
+    few.judge(now, Scarcity(running=running))
+    many.judge(now, Scarcity(running=running + more))
+    assert FEWEST * own <= few.value <= many.value <= own
+
+
+@given(owns, st.integers(1, 100), st.integers(FEW, 100))
 def test_before_any_job_was_accepted_looks_are_not_scarce(own, requests, running):
     price = Price(own, 1.0)
     price.judge(0.0, Scarcity(requests=float(requests), running=running))
@@ -97,7 +108,7 @@ def test_before_any_job_was_accepted_looks_are_not_scarce(own, requests, running
 
 def test_scarce_looks_make_no_price_lower_than_the_users():
     price, now = made(2 * DEAREST)
-    price.judge(now, Scarcity(requests=10.0))
+    price.judge(now, Scarcity(requests=10.0, running=100))
     assert price.value >= 2 * DEAREST
 
 
@@ -115,11 +126,11 @@ def test_the_more_jobs_wait_for_a_slot_the_cheaper_is_a_look(own, slots, waiting
 
 def test_an_idle_slot_delays_all_that_wait():
     price, now = made(10.0)
-    price.judge(now, Scarcity(slots=10, waiting=10))
+    price.judge(now, Scarcity(slots=10, waiting=10, running=10))
     assert price.value == pytest.approx(5.0)
-    price.judge(now, Scarcity(slots=10, waiting=10_000))
+    price.judge(now, Scarcity(slots=10, waiting=10_000, running=10))
     assert price.value == pytest.approx(10.0 * CHEAPEST)
-    price.judge(now, Scarcity(slots=None, waiting=10_000))
+    price.judge(now, Scarcity(slots=None, waiting=10_000, running=10))
     assert price.value == 10.0
 
 
@@ -147,9 +158,10 @@ def test_the_less_is_left_of_a_quota_the_dearer_is_a_look(own, rates, left, fact
 
 
 @settings(max_examples=60)
-@given(owns, demands, st.floats(0.1, 200), st.integers(0, 1000))
-def test_the_looks_that_follow_from_the_price_never_exceed_what_is_allowed(own, rates, requests, waiting):
+@given(owns, demands, st.floats(0.5, 6), st.integers(0, 1000))
+def test_the_looks_that_follow_from_the_price_never_exceed_what_is_allowed(own, rates, scarce, waiting):
     price, now = made(own, rates, 60.0)
+    requests = scarce * sum(rates)
     price.judge(now, Scarcity(requests=requests, waiting=waiting, late=LATE))
     looks, jobs = planned(price, now, price.value)
     if price.value < DEAREST:
@@ -167,9 +179,10 @@ def test_the_looks_that_follow_from_the_price_never_exceed_what_is_left_of_a_quo
 
 
 @settings(max_examples=40)
-@given(owns, demands, st.floats(0.1, 200))
-def test_looks_are_no_dearer_than_they_must_be(own, rates, requests):
+@given(st.floats(0.1, 2), demands, st.floats(1.2, 4))
+def test_looks_are_no_dearer_than_they_must_be(own, rates, scarce):
     price, now = made(own, rates, 60.0)
+    requests = scarce * sum(rates)
     price.judge(now, Scarcity(requests=requests))
     looks, jobs = planned(price, now, price.value * 0.9)
     if price.value > own * 1.01:
@@ -212,9 +225,9 @@ def test_the_price_is_judged_anew_every_few_seconds():
 
 def test_a_demand_that_has_ended_makes_looks_cheap_again():
     price, now = made(1.0, [5.0], 300.0)
-    price.judge(now, Scarcity(requests=10.0))
+    price.judge(now, Scarcity(requests=10.0, running=100))
     assert price.value > 1.0
-    price.judge(now + 3600.0, Scarcity(requests=10.0))
+    price.judge(now + 3600.0, Scarcity(requests=10.0, running=100))
     assert price.value == 1.0
 
 

@@ -218,8 +218,11 @@ class Engine:
         if self.closing:
             return
         now = self.now()
-        if self._timer is not None and now - self._rings_at > LEAP:
-            self._agenda.scatter(now, min(now - self._rings_at, LEAP_SPREAD), self.random.random)
+        late = now - self._rings_at
+        if late > LEAP:
+            self._agenda.scatter(now, min(late, LEAP_SPREAD), self.random.random)
+        if self._timer is None:
+            self._rings_at = math.inf
         self._expire(now)
         for job in self._agenda.unsure(now):
             self.planning.judge(job)

@@ -123,6 +123,8 @@ class Submitting:
         self._learn(job, error, sent_at)
         fate = fate_of(error, sent=fence.sent, dedupes=engine.gateway.dedupes_by_key)
         if fate is Fate.REJECTED:
+            if fence.sent:
+                engine.gate.answered(engine.now())
             waits = isinstance(error, QuotaExhaustedError) and engine.gate.policy.on_quota == "wait"
             if waits and job.withdrawn == "no":
                 _postpone(job)
@@ -130,6 +132,7 @@ class Submitting:
             else:
                 engine.fail(job, error)
         elif fate is Fate.IN_DOUBT:
+            engine.gate.doubted(engine.now(), sent_at, engine.random.random())
             await self._resolve(job, error, sent_at)
         else:
             if fence.sent and error.charged != "no":

@@ -14,6 +14,8 @@ from kling_async.settings import RateLimit, RetryPolicy
 
 LOOKS_IN_VAIN = 3
 """Looks of the whole account that fail in a row before looks go one at a time."""
+DOUBTS_IN_A_ROW = 3
+"""Submits in doubt in a row before submits go one at a time: a gateway that is ill would leave all of them in doubt."""
 
 
 class Gate:
@@ -41,6 +43,7 @@ class Gate:
         self.account = Account(policy)
         self.admission = Admission(policy, 1.0 if learns_pace else math.inf)
         self._submits = Outage(policy)
+        self._doubts = Outage(policy, patience=DOUBTS_IN_A_ROW)
         self._looks = Outage(policy, patience=LOOKS_IN_VAIN)
 
     def next_submit(self, now: float, in_flight: int, running: int) -> float:
@@ -55,7 +58,7 @@ class Gate:
         if at_stake and self.limiter.left(now) <= at_stake:
             return self.limiter.more_at(now)  # what is left of the day is for looking at what is paid
         when = max(self.account.next_submit(now, in_flight), self._submits.next_try(now, in_flight))
-        return max(when, self.admission.next_submit(now, in_flight, running))
+        return max(when, self._doubts.next_try(now, in_flight), self.admission.next_submit(now, in_flight, running))
 
     def next_look(self, now: float, in_flight: int) -> float:
         """Return when the next look may leave, limits on requests per time aside; infinity: not by itself."""
@@ -86,8 +89,17 @@ class Gate:
         """Take note of a job that the gateway took; see `Account.accepted` and `Admission.accepted`."""
         self.account.accepted(cost, sent_at)
         self.admission.accepted(now, sent_at, running)
+        self.answered(now)
+
+    def answered(self, now: float) -> None:
+        """Take note that a submit was answered in earnest, whatever was said: the gateway is there."""
         self._submits.answered()
+        self._doubts.answered()
         self._looks.reached(now)
+
+    def doubted(self, now: float, sent_at: float, jitter: float) -> None:
+        """Take note of a submit whose fate nobody knows."""
+        self._doubts.failed(now, sent_at, jitter)
 
     def refused(self, now: float, sent_at: float, error: KlingError, *, running: int, jitter: float) -> None:
         """Take note of a submit that surely was not accepted and may be sent again.
@@ -100,7 +112,7 @@ class Gate:
             jitter: a random number from 0 to 1.
         """
         if isinstance(error, (RateLimitError, CapacityError)):
-            self._submits.answered()
+            self.answered(now)
             taught = self.admission.refused(now, sent_at, error, running=running, jitter=jitter)
             self.account.failures += taught
             return

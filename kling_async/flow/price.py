@@ -99,7 +99,7 @@ class Price:
         """Set the price by what limits looks now.
 
         An idle slot delays every waiting job by the time divided by the slots, so that a look is then worth less
-        waiting; few jobs need few looks; and never may the looks that follow from the price exceed what the account allows.
+        waiting; few jobs need few looks; and the looks that follow from the price never exceed what the account allows.
         """
         passed = min(now - self.judged_at, 2 * SECONDS)
         self.judged_at = now

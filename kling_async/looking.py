@@ -83,7 +83,7 @@ class Looking:
         if isinstance(error, RateLimitError):
             engine.refused_requests += 1
         if not isinstance(error, NotFoundError):
-            engine.gate.look_failed(engine.now(), begun, error, engine.random.random())
+            engine.gate.look_failed(engine.now(), begun, error, engine.random.random(), jobs[0].key)
         for job in jobs:
             if isinstance(error, NotFoundError) and self._is_gone(job, error):
                 continue

@@ -45,6 +45,7 @@ class Gate:
         self._submits = Outage(policy)
         self._doubts = Outage(policy, patience=DOUBTS_IN_A_ROW)
         self._looks = Outage(policy, patience=LOOKS_IN_VAIN)
+        self._failed_last = ""
 
     def next_submit(self, now: float, in_flight: int, running: int) -> float:
         """Return when the next submit may leave, limits on requests per time aside; infinity: not by itself.
@@ -131,12 +132,21 @@ class Gate:
         self._submits.reached(now)
         self.admission.looked(now)
 
-    def look_failed(self, now: float, sent_at: float, error: KlingError, jitter: float) -> None:
-        """Take note of a look that brought nothing, and was not about one job alone."""
+    def look_failed(self, now: float, sent_at: float, error: KlingError, jitter: float, job: str = "") -> None:
+        """Take note of a look that brought nothing.
+
+        Args:
+            now: the time.
+            sent_at: when it was sent.
+            error: what came instead.
+            jitter: a random number from 0 to 1.
+            job: which job it was about: one that always fails says nothing of the others.
+        """
         if isinstance(error, RateLimitError):
             self._looks.answered()
             self.admission.slowed(now, sent_at, error, jitter)
-        else:
+        elif not job or job != self._failed_last:
+            self._failed_last = job
             unreachable = isinstance(error, ConnectionFailedError)
             self._looks.failed(now, sent_at, jitter, error.retry_after or 0.0, unreachable=unreachable)
 

@@ -305,6 +305,7 @@ class Course:
             self.limits.pending += old.reserved
         if step is Step.ACCEPTED:
             self._awake()
+            self._bell.ring()  # where the number of slots is not set, there is room for another
         if self._observer is not None:
             try:
                 self._observer(step, old, new)

@@ -42,6 +42,16 @@ async def test_a_list_without_keys_is_the_same_jobs_in_another_session(path):
     assert len(standing(path)) == 4
 
 
+@pytest.mark.parametrize("concurrency", ["auto", None, 300])
+async def test_a_run_sends_on_while_nothing_has_ended_yet_where_the_gateway_takes_it(path, concurrency):
+    async with night(concurrency=concurrency, rate=None) as session, session.batch(path) as batch:
+        batch.add(clips(300))
+        assert len(await made(batch)) == 300
+        posts = session.wire.times("POST")
+        assert posts[-1] - posts[0] < 15  # and each job takes minutes
+    check(path, session.sandbox)
+
+
 @pytest.mark.parametrize(
     "one", [clip(1), ("k", clip(1)), {"prompt": "clip", "id": "k"}, [clip(1)], (clip(1),), {("k", clip(1))}]
 )

@@ -66,6 +66,7 @@ class Engine:
         slots: the most jobs in flight, or None.
         rates: the most requests per time.
         learns_pace: find the gateway's pace out, beginning slowly.
+        durations: how long jobs take, as far as that was learned.
         poll, timeouts, retry: the session's settings.
         random: where jitter comes from.
     """
@@ -78,6 +79,7 @@ class Engine:
         slots: int | None,
         rates: tuple[RateLimit, ...],
         learns_pace: bool,
+        durations: Durations,
         poll: PollPlan,
         timeouts: Timeouts,
         retry: RetryPolicy,
@@ -90,7 +92,7 @@ class Engine:
         self.plan = poll
         self.random = random
         self.gate = Gate(retry, rates, self.loop.time(), learns_pace=learns_pace, daily_quota=bool(gateway.daily_quota))
-        self.durations = Durations()
+        self.durations = durations
         self.price = Price(poll.price, poll.minimum)
         self.moved = Bell()
         self.slots = slots

@@ -29,6 +29,7 @@ from kling_async.errors import (
     SessionClosedError,
     UnsupportedError,
 )
+from kling_async.flow.durations import Durations
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.network import Transport
 from kling_async.requests import Request
@@ -118,6 +119,7 @@ class KlingSession:
         self._timeouts = timeouts
         self._retry = retry
         self._downloads = downloads
+        self._durations = Durations()
         self._pid = os.getpid()
         self._name = os.urandom(4).hex()
         self._number = count(1)
@@ -143,6 +145,7 @@ class KlingSession:
             slots=self._slots,
             rates=self._rates,
             learns_pace=self._learns_pace,
+            durations=self._durations,
             poll=self._poll,
             timeouts=self._timeouts,
             retry=self._retry,
@@ -259,6 +262,15 @@ class KlingSession:
         """Stop looking after a job without a word to the gateway. For batches."""
         if self._engine is not None and not job.done():
             self._engine.let_go(job)
+
+    def learned(self) -> str:
+        """Return what this session has learned of how long jobs take, for `remember`. For batches."""
+        return self._durations.told()
+
+    def remember(self, learned: str | None) -> None:
+        """Take over what an earlier session has learned, unless this one has learned for itself. For batches."""
+        if learned is not None and not self._durations.all.jobs:
+            self._durations.remember(learned)
 
     @property
     def timeouts(self) -> Timeouts:

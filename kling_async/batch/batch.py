@@ -27,7 +27,7 @@ from kling_async.batch.record import Observer
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Reconciled, Summary
 from kling_async.bell import to_its_end
-from kling_async.errors import ConfigurationError, DownloadError, KlingError, SessionClosedError
+from kling_async.errors import ConfigurationError, DownloadError, JournalError, KlingError, SessionClosedError
 from kling_async.requests import KINDS, Request
 from kling_async.results import Outcome
 from kling_async.settings import positive_seconds
@@ -106,6 +106,7 @@ class Batch:
         journal = Journal(self.path, gateway=gateway.name, unit=unit_of(session), base_url=session.base_url)
         try:
             self._claim(journal)
+            session.remember(journal.learned())
         except BaseException:
             journal.close()
             raise
@@ -175,6 +176,8 @@ class Batch:
                 if self._inputs is not None:
                     await self._inputs.close()
         finally:
+            with contextlib.suppress(JournalError):  # it is worth no more than fewer looks
+                journal.note(learned=self._session.learned())
             journal.close()
 
     def __del__(self) -> None:

@@ -112,8 +112,13 @@ class Journal(Reading):
         return new
 
     def note(self, **known: str | None) -> None:
-        """Change what the journal says of itself: gateway, base_url, unit, source, directory, options, stop."""
+        """Change what the journal says of itself: the columns of its table `batch`."""
         self._writer.run(lambda connection: _note(connection, known))
+
+    def learned(self) -> str | None:
+        """Return what earlier runs have learned of how long jobs take; see `Durations.told`."""
+        rows = self._rows("SELECT learned FROM batch")
+        return rows[0][0] if rows else None
 
     def flush(self, seconds: float = 3.0) -> None:
         """Wait until everything that was handed in is on disk, so many seconds at most."""

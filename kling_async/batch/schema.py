@@ -86,7 +86,11 @@ def _first(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX event_job ON event (job)")
 
 
-MIGRATIONS: tuple[Migration, ...] = (_first,)
+def _second(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE batch ADD COLUMN learned TEXT")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_first, _second)
 """The first makes version 1 of an empty file, the second would make version 2 of version 1, and so on."""
 
 

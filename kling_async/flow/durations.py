@@ -5,9 +5,10 @@ ended tells when, exactly or between two looks: that is an event. Events over ex
 the law. Counting exposure instead of jobs keeps the law right while most jobs have not ended yet.
 """
 
+import json
 import math
 from bisect import bisect_right
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 
 from attrs import define, field
@@ -30,6 +31,8 @@ EVEN_JOBS, EVEN_LEAST = 5.0, 0.03
 """After so many jobs the law so far decides half of when a job ended between two looks, and later all but this part."""
 FRESH_EVENTS, FRESH_LOOKS = 10, 200
 """The law is computed anew after so many events, or looks without one, at most once a second."""
+KINDS_TOLD, REMEMBERED_JOBS, SANE = 64, 200.0, 1e12
+"""So many kinds are told to another process, and what it has seen counts as so many jobs at most."""
 KINDS = 256
 """So many kinds of jobs are told apart; the rest share one law."""
 
@@ -65,6 +68,22 @@ class Cells:
     def jobs(self) -> float:
         """How many jobs have ended."""
         return sum(self.events)
+
+    def told(self) -> list[tuple[int, float, float]]:
+        """Return the bins in which anything was seen, with events and exposure."""
+        bins = enumerate(zip(self.events, self.exposure, strict=True))
+        return [(place, float(f"{seen:.4g}"), float(f"{risk:.4g}")) for place, (seen, risk) in bins if seen or risk]
+
+    @classmethod
+    def of(cls, told: Iterable[Sequence[float]]) -> "Cells":
+        """Read what `told` has written. Raises `ValueError` for anything else."""
+        made = cls()
+        for place, seen, risk in told:
+            if not (math.isfinite(seen) and math.isfinite(risk) and 0 <= seen <= SANE and 0 <= risk <= SANE):
+                raise ValueError("no process has seen that")
+            made.events[int(place)] = float(seen)
+            made.exposure[int(place)] = float(risk)
+        return made
 
 
 def _prior() -> Cells:
@@ -267,25 +286,33 @@ class Learner:
         self._steps = [value * factor for value in self._steps]
         self._weight = 1.0
 
-    def shown(self) -> Cells:
-        """Return events and exposure so far, an event of now counting as one; of all members, if there are any."""
-        whole = Cells()
+    @property
+    def own(self) -> Cells:
+        """Events and exposure so far, an event of now counting as one, without those of members."""
         factor = 1 / self._weight
         span = 0.0
         exposure = []
         for place, seconds in enumerate(self._cells.exposure):
             span += self._steps[place]
             exposure.append(factor * max(0.0, seconds + span * (EDGES[place + 1] - EDGES[place])))
-        whole.add(Cells([factor * value for value in self._cells.events], exposure))
+        return Cells([factor * value for value in self._cells.events], exposure)
+
+    def shown(self) -> Cells:
+        """Return events and exposure so far, an event of now counting as one; of all members, if there are any."""
+        whole = self.own
         for member in self._members:
             whole.add(member.shown())
         return whole
 
     def remember(self, cells: Cells) -> None:
         """Take over what an earlier process has seen."""
-        self._cells.add(cells, self._weight)
-        self.jobs += cells.jobs
-        self._law = None
+        share = min(1.0, REMEMBERED_JOBS / max(cells.jobs, _TINY))
+        self._cells.add(cells, share * self._weight)
+        learner: Learner | None = self
+        while learner is not None:
+            learner.jobs += share * cells.jobs
+            learner._law = None
+            learner = learner.family
 
     def law(self, now: float) -> Law:
         """Return the law as it is known now; computed anew at most once a second."""
@@ -329,9 +356,26 @@ class Durations:
                 self._kinds[kind] = known
         return known
 
-    def items(self) -> list[tuple[tuple[Hashable, ...], Learner]]:
-        """Return every kind with its learner."""
-        return list(self._kinds.items())
+    def told(self) -> str:
+        """Return what was learned, as JSON for `remember`: the kinds that were seen most, at most 64 of them."""
+        kinds = sorted(self._kinds.items(), key=lambda item: -item[1].own.jobs)[:KINDS_TOLD]
+        return json.dumps([[kind, learner.own.told()] for kind, learner in kinds if learner.own.jobs])
+
+    def remember(self, told: str) -> None:
+        """Take over what another process has learned; what cannot be understood is left out."""
+        try:
+            for kind, cells in json.loads(told)[:KINDS_TOLD]:
+                self.of(*map(_hashable, kind)).remember(Cells.of(cells))
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
+            return
+
+
+def _hashable(value: object) -> Hashable:
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    raise TypeError("no kind is named like that")
 
 
 def of_request(request: Request) -> tuple[Hashable, Hashable]:

@@ -142,7 +142,7 @@ def test_what_nobody_does_is_not_waited_for():
     assert law.looks(1.0, 1.0) >= 1
 
 
-@given(laws, st.floats(HORIZON, 1e7), PRICES)
+@given(laws | st.just(Law([1e-5] * BINS)), st.floats(HORIZON, 1e7), PRICES)
 def test_beyond_the_horizon_a_look_is_due_a_gap_later(law, seen, price):
     assert law.due_at_most(seen, price) == pytest.approx(seen + max(GAP, GAP_OF_AGE * seen))
 
@@ -384,7 +384,8 @@ def test_kinds_are_bounded_and_the_rest_share_their_families_law(kinds, models):
         learner = durations.of(("made", number % models), number)
         learner.ended(10.0, 12.0)
         assert durations.of(("made", number % models), number) is learner
-    assert len(durations.items()) <= KINDS
+    learners = {durations.of(("made", number % models), number) for number in range(kinds)}
+    assert len(learners) <= KINDS
     assert durations.all.jobs == kinds
 
 
@@ -412,3 +413,37 @@ def test_the_kind_of_a_request_says_what_decides_how_long_it_takes():
 
 def test_bins_follow_each_other():
     assert all(earlier < later for earlier, later in pairwise(EDGES))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), AGES, st.floats(1, 3)), min_size=1, max_size=60))
+def test_what_was_learned_is_told_and_remembered(spans):
+    learned, other = Durations(), Durations()
+    for kind, since, factor in spans:
+        learned.of(("TextToVideo", None), (kind, "std", False)).ended(since, since * factor)
+    other.remember(learned.told())
+    for kind, _, _ in spans:
+        path = ("TextToVideo", None), (kind, "std", False)
+        mine, theirs = learned.of(*path).law(0.0), other.of(*path).law(0.0)
+        assert all(abs(mine.done(age) - theirs.done(age)) < 0.02 for age in (1, 10, 50, 100, 300, 1000))
+    assert 0.9 * len(spans) <= other.all.jobs <= len(spans) + 0.1
+
+
+NONSENSE = """
+{}
+[[]]
+null
+[[[1], [[99999, 1, 1]]]]
+[[[1], [[1, NaN, 1]]]]
+[[[1], [[1, 1e300, 1]]]]
+[[[1], [[-1, -1, -1]]]]
+[[[{"a": 1}], [[1, 1, 1]]]]
+[[["a"], "b"]]
+[1, 2]
+"""
+
+
+@pytest.mark.parametrize("told", ["", "[" * 5000, *NONSENSE.split("\n")])
+def test_nonsense_is_not_remembered(told):
+    durations = Durations()
+    durations.remember(told)
+    assert durations.all.jobs == 0

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.anyio
 
 EVERY = bool(os.environ.get("KLING_EVERY_FAULT"))
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("v*.db"))
-ENDINGS = ".db:.db-wal:.db-journal:.v1"
+TODAY = len(MIGRATIONS)
+ENDINGS = f".db:.db-wal:.db-journal:.v{TODAY}"
 
 
 @pytest.fixture(params=GOLDEN, ids=lambda path: path.stem)
@@ -132,7 +133,7 @@ def test_the_copy_is_its_owners_from_the_first_byte(tmp_path, later, monkeypatch
     path = filled(tmp_path / "night.db")
 
     def look(connection):
-        modes.append(stat.S_IMODE(path.with_name("night.db.v1").stat().st_mode))
+        modes.append(stat.S_IMODE(path.with_name(f"night.db.v{TODAY}").stat().st_mode))
 
     later(look)
     before = os.umask(0)
@@ -145,10 +146,10 @@ def test_the_copy_is_its_owners_from_the_first_byte(tmp_path, later, monkeypatch
 
 def test_an_older_copy_of_the_same_version_is_replaced(tmp_path, later):
     path = filled(tmp_path / "night.db")
-    path.with_name("night.db.v1").write_text("something else")
+    path.with_name(f"night.db.v{TODAY}").write_text("something else")
     later(add_column)
     opened(path).close()
-    assert columns(path.with_name("night.db.v1")) == (1, set())
+    assert columns(path.with_name(f"night.db.v{TODAY}")) == (TODAY, set())
 
 
 @pytest.mark.parametrize("more", [(fail,), (add_column, fail)])
@@ -158,17 +159,17 @@ def test_a_migration_that_fails_changes_nothing(tmp_path, later, more):
     later(*more)
     with pytest.raises(JournalError):
         opened(path)
-    assert columns(path) == (1, set())
+    assert columns(path) == (TODAY, set())
     assert left_in(path, tmp_path / "copy") == before
     later(add_column)
     opened(path).close()
-    assert columns(path) == (2, {"mood"})
+    assert columns(path) == (TODAY + 1, {"mood"})
 
 
 def test_a_new_journal_begins_with_the_newest_version(tmp_path, later):
     later(add_column)
     opened(tmp_path / "night.db").close()
-    assert columns(tmp_path / "night.db") == (2, {"mood"})
+    assert columns(tmp_path / "night.db") == (TODAY + 1, {"mood"})
     assert {file.name for file in tmp_path.iterdir()} == {"night.db", "night.db.lock"}
 
 
@@ -190,9 +191,9 @@ def test_a_program_killed_in_a_migration_leaves_the_version_that_was(tmp_path, p
     ended = plain_children.run(**job, failpoint="migrate.middle")
     assert ended.end == "signal 9"
     assert left_in(path, tmp_path / "copy") == before
-    assert columns(path.with_name("night.db.v1")) == (1, set())
+    assert columns(path.with_name(f"night.db.v{TODAY}")) == (TODAY, set())
     assert plain_children.run(**job).end == "done"
-    assert columns(path) == (2, {"mood"})
+    assert columns(path) == (TODAY + 1, {"mood"})
     assert left_in(path, tmp_path / "copy").jobs == before.jobs
 
 
@@ -202,7 +203,7 @@ def test_a_program_killed_while_it_makes_a_journal_leaves_none(tmp_path, plain_c
     assert plain_children.run(**job, failpoint="migrate.middle").end == "signal 9"
     assert left_in(path, tmp_path / "copy").version == 0
     assert plain_children.run(**job).end == "done"
-    assert left_in(path, tmp_path / "copy").version == 1
+    assert left_in(path, tmp_path / "copy").version == TODAY
 
 
 @pytest.mark.timeout(480)
@@ -222,12 +223,12 @@ def test_a_migration_is_whole_or_has_not_begun(tmp_path, children, error):  # H1
         assert left.sound == "ok"
         assert len(left.jobs) == 200
         version, more = columns(path)
-        assert (version, more) in ((1, set()), (2, {"mood"}))
+        assert (version, more) in ((TODAY, set()), (TODAY + 1, {"mood"}))
         found.add((ended.end, version))
-        if version == 2:
+        if version == TODAY + 1:
             with contextlib.closing(sqlite3.connect(path)) as connection:
                 assert connection.execute("SELECT DISTINCT mood FROM job").fetchall() == [("calm",)]
-            assert columns(path.with_name("night.db.v1")) == (1, set())
+            assert columns(path.with_name(f"night.db.v{TODAY}")) == (TODAY, set())
         if ended.end == "done" and ended.report["counts"]["write"] < number:
             break
         number += 1 if EVERY else 13 if error == "kill" else 3

@@ -1,4 +1,4 @@
-"""Writes `v1.db`: the journal of a tiny batch with a job in every state, on a clock of its own.
+"""Writes `v<version>.db`: the journal of a tiny batch with a job in every state, on a clock of its own.
 
 Run it from the root of the project, once for each version of the journal: `python tests/journal/golden/make.py`.
 What it writes is never written anew: it stands for the journals that users have.

@@ -11,6 +11,7 @@ from kling_async.flow.admission import (
     ASKED_MUCH,
     CALM,
     CUTS,
+    NEVER_CHANCE,
     PROBE_MOST,
     RANDOM_SECONDS,
     WIDE,
@@ -441,6 +442,16 @@ def test_after_a_while_refusals_teach_again():
     later = now + RANDOM_SECONDS + 1
     refuse(admission, later, running=5)
     assert admission.slots.level is not None or admission.probing
+
+
+def test_many_refusals_in_a_row_are_no_chance():
+    admission = Admission(POLICY)
+    now = cut_in_vain(admission, 0.0, CUTS)
+    admission.accepted(now, now, 5)
+    for number in range(NEVER_CHANCE):
+        assert admission.random_until > now
+        refuse(admission, now + 1 + number, running=5)
+    assert admission.random_until < now
 
 
 # Looks.

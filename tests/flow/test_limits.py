@@ -390,6 +390,35 @@ def test_once_its_reset_has_passed_nobody_knows_when_more_will_be_left():
     assert limiter.more_at(11.0) == math.inf
 
 
+def headers(told, requests):
+    """Let one request after another be answered; a gateway that counts submits alone says what is left of 50."""
+    left = 50
+    for kind in requests:
+        told.take(0.0)
+        told.took(kind)
+        left -= kind == "submit"
+        told.heard(0.0, left, 7200.0, 0)
+
+
+def test_where_looks_are_seen_not_to_count_nothing_is_kept_for_them():
+    told = Told()
+    headers(told, ["submit", "submit", "look", "submit"])
+    assert told.left(0.0) == math.inf
+
+
+def test_where_looks_are_seen_not_to_count_they_use_nothing_up():
+    told = Told()
+    headers(told, ["submit", "look"])
+    before = told.remaining
+    for _ in range(100):
+        told.take(0.0)
+        told.took("look")
+    assert told.remaining == before
+    told.take(0.0)
+    told.took("submit")
+    assert told.remaining == before - 1
+
+
 def test_a_limit_of_the_users_holds_whatever_the_gateway_says_is_left():
     limiter = Limiter([RateLimit(1)], 0.0)
     limiter.told.heard(0.0, 1000, 3600.0, 0)

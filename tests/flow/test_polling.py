@@ -239,6 +239,12 @@ def test_useless_forecasts_cost_little(tell):
         assert cost(tell, seed) <= 1.4 * BLIND[seed]
 
 
+@pytest.mark.parametrize("which", ["an estimate that has passed", "an hour", "any estimate", "half done"])
+def test_forecasts_that_say_less_than_the_age_are_left_aside(which):
+    for seed in range(3):
+        assert cost(USELESS[which], seed) <= 1.12 * BLIND[seed]
+
+
 @pytest.mark.xfail(reason="a forecast hides how old the job is, whatever it was worth so far")
 @pytest.mark.parametrize("which", ["an estimate that never moves", "any progress", "nearly done"])
 def test_useless_forecasts_do_no_harm(which):

@@ -99,6 +99,14 @@ def test_the_last_few_jobs_are_looked_at_for_less(own, running, more):
     assert FEWEST * own <= few.value <= many.value <= own
 
 
+def test_the_price_falls_with_the_number_of_the_last_jobs():
+    price, now = made(2.0)
+    price.judge(now, Scarcity(running=FEW // 2))
+    assert price.value == pytest.approx(2.0 * (FEW // 2) / FEW)
+    price.judge(now, Scarcity(running=1))
+    assert price.value == pytest.approx(2.0 * FEWEST)
+
+
 @given(owns, st.integers(1, 100), st.integers(FEW, 100))
 def test_before_any_job_was_accepted_looks_are_not_scarce(own, requests, running):
     price = Price(own, 1.0)

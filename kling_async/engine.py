@@ -223,11 +223,11 @@ class Engine:
         late = now - self._rings_at
         if late > LEAP:
             self._agenda.scatter(now, min(late, LEAP_SPREAD), self.random.random)
+            self._prolong(now, late)
         if self._timer is None:
             self._rings_at = math.inf
         self._expire(now)
-        for job in self._agenda.unsure(now):
-            self.planning.judge(job)
+        self._judge(now)
         while ready := [kind for kind, when in self._times(now).items() if when <= now + SLACK]:
             if not self.gate.free(now):
                 break
@@ -262,6 +262,12 @@ class Engine:
         else:
             jobs = self._agenda.take(now, self.gateway.poll_batch, self.plan.minimum)
             self._start(self._looking.look(jobs), "look")
+            self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        """Judge anew the planned looks for which it is time; where one is due before them, they wait behind it."""
+        for job in self._agenda.unsure(now):
+            self.planning.judge(job)
 
     def scarcity(self, now: float) -> Scarcity:
         """Return what limits looks at this moment."""
@@ -320,6 +326,13 @@ class Engine:
         # Loops round: the timer may ring a moment before its time, and must then be set again.
         self._timer = None
         self._pump()
+
+    def _prolong(self, now: float, late: float) -> None:
+        """Give the jobs whose time ran out while nobody could look at them the time that they had left before."""
+        for job in self._agenda.ended(now):
+            left = (job.deadline or now) - (now - late)
+            job.deadline = now + max(left, 2 * LEAP_SPREAD)
+            self._agenda.end(job, job.deadline)
 
     def _expire(self, now: float) -> None:
         for job in self._agenda.ended(now):

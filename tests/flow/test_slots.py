@@ -65,7 +65,7 @@ def test_a_few_tries_accepted_without_an_end_refute_slots_that_were_only_suspect
     slots.suspect(now, 5)
     assert slots.doubted
     refuted = False
-    while not refuted:
+    while not refuted and tries < 100:
         now = slots.next_submit(now, 0, 5 + tries)
         tries += 1
         refuted = slots.accepted(now, 5 + tries, late=False)

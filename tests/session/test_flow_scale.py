@@ -67,9 +67,10 @@ async def test_everything_is_gone_when_a_session_has_ended():
     assert timers() == 0
 
 
+@pytest.mark.parametrize("timeouts", [Timeouts(), Timeouts(generation=None)], ids=["an-hour", "endless"])
 @pytest.mark.parametrize(("jobs", "rtt"), [(1000, 0.02), (1000, 0.2), (100, 0.02)])
-async def test_a_clock_that_leaps_by_eight_hours_brings_one_look_at_each_job_and_no_storm(jobs, rtt):
-    async with VirtualSession(concurrency=None, rate=None, timeouts=Timeouts(generation=None), rtt=rtt) as session:
+async def test_a_clock_that_leaps_by_eight_hours_brings_one_look_at_each_job_and_no_storm(jobs, rtt, timeouts):
+    async with VirtualSession(concurrency=None, rate=None, timeouts=timeouts, rtt=rtt) as session:
         futures = [session.submit(each) for each in clips(jobs)]
         await asyncio.sleep(20)
         before = len(session.wire.log)

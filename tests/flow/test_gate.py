@@ -274,3 +274,12 @@ def test_a_gateway_whose_pace_is_unknown_is_approached_with_one_submit():
     gated.accepted(0.1, 0.0, 1, None)
     assert gated.next_submit(0.1, 1, 1) == 0.1
     assert gated.next_submit(0.1, 2, 1) == math.inf
+
+
+def test_a_pause_releases_no_herd():
+    gated = gate(RateLimit(10, burst=5))
+    gated.take("submit", 100.0)
+    gated.refused(100.0, 100.0, RateLimitError(retry_after=10.0), running=0, jitter=0.0)
+    assert gated.free(110.0)
+    gated.take("look", 110.0)
+    assert not gated.free(110.0)

@@ -179,7 +179,7 @@ def test_what_is_forgotten_holds_nothing_back():
     for _ in range(100):
         assert pace.next_time(now) == now
         pace.take(now)
-    assert pace == Pace(since=pace.since, early=pace.early)
+    assert (pace.estimate, pace.empty_at, pace.bucket, pace.acks, pace.young) == (None, None, None, 0, True)
 
 
 def test_a_search_that_begins_again_keeps_the_estimate_and_releases_no_herd():
@@ -232,3 +232,24 @@ def test_an_estimate_that_looks_share_begins_young():
     pace.share(now)
     assert pace.young
     assert pace.acks == 0
+
+
+def test_an_estimate_is_not_raised_by_a_pace_that_nobody_made_use_of():
+    pace, now = learned()
+    before = pace.estimate
+    for _ in range(200):
+        now += 10.0
+        pace.take(now)
+        pace.accepted(now)
+    assert pace.estimate == before
+
+
+def test_what_was_restored_is_searched_around_again():
+    pace, now = learned()
+    before = pace.estimate
+    pace.forget()
+    pace.restore(before, now)
+    assert pace.estimate == before
+    assert pace.rate(now) == pytest.approx((1 - DEPTH) * before)
+    pace.restore(None, now)
+    assert pace.next_time(now) == now

@@ -100,13 +100,15 @@ def test_no_two_looks_are_farther_apart_than_the_plan_allows_although_they_are_s
 # Looks that brought nothing.
 
 
-@given(laws, ages, st.integers(0, 40), st.floats(0.01, 100))
-def test_each_look_that_brought_nothing_doubles_the_wait(law, age, missed, price):
-    plan = PollPlan(minimum=1e-6, maximum=1e14, price=price)
+@given(laws, ages, st.integers(1, 40), st.floats(0.01, 100))
+def test_a_look_that_brought_nothing_is_repeated_soon_and_then_after_twice_as_long_each_time(law, age, missed, price):
+    plan = PollPlan(minimum=2.0, maximum=1e14, price=price)
     sight = Sight(law, True, price)
-    wait = next_look(plan, sight, age, missed)
-    again = next_look(plan, sight, age, missed + 1)
-    assert again == pytest.approx(2 * wait if missed < 30 else wait) or wait <= 2e-6
+    assert next_look(plan, sight, age, 1) == plan.minimum
+    wait, again = next_look(plan, sight, age, missed), next_look(plan, sight, age, missed + 1)
+    assert wait <= again <= 2 * wait
+    if missed < 30:
+        assert again == 2 * wait
 
 
 def test_however_many_looks_brought_nothing_the_wait_has_an_end():

@@ -123,7 +123,7 @@ def test_what_jobs_that_end_let_in_is_explained_by_them_and_more_is_not(running,
     slots.full(0.0, running)
     expected = running * seconds / mean
     assert slots.explain(int(expected), seconds, running)
-    assert not slots.explain(int(EXPLAINED * expected) + 2, seconds, running)
+    assert not slots.explain(int(EXPLAINED * expected) + 3, seconds, running)
 
 
 @pytest.mark.parametrize("known", ["nothing", "how long jobs take", "that it was full"])

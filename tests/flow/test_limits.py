@@ -207,7 +207,6 @@ def test_a_request_that_is_given_back_after_the_bucket_was_nearly_full_brings_on
     assert bucket.next_time(2.2) == pytest.approx(2.7)
 
 
-@pytest.mark.xfail(reason="the newest request is forgotten instead, and the older ones leave the window sooner")
 def test_a_quota_holds_although_a_request_is_given_back_late():
     window = Window(2, 3600.0)
     window.take(0.0)

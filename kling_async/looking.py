@@ -51,13 +51,24 @@ class Looking:
             failpoints.reach("look.answered")
             engine.gate.looked(begun)
             for job in jobs:
-                self._seen(job, found.get(job.task_id or ""), fresh=fresh)
+                self._take_in(job, found.get(job.task_id or ""), begun, fresh=fresh)
         except KlingError as error:
             self._missed(jobs, error.evolve(stage="poll"), begun)
-        except Exception as error:
-            log.exception("the adapter %s returned something odd", engine.gateway.name)
-            words = f"the adapter failed: {type(error).__name__}"
-            self._missed(jobs, ProtocolError(words, gateway=engine.gateway.name, code="adapter", stage="poll"), begun)
+        except Exception as error:  # noqa: BLE001 - of the adapter, which may be a plug-in
+            self._odd(jobs, error, begun)
+
+    def _take_in(self, job: TaskFuture, snapshot: Snapshot | None, begun: float, *, fresh: bool) -> None:
+        """Take in what was said of one job; what is odd about it is no matter of the others in the same answer."""
+        try:
+            self._seen(job, snapshot, fresh=fresh)
+        except Exception as error:  # noqa: BLE001 - of the adapter's values
+            self._odd([job], error, begun)
+
+    def _odd(self, jobs: list[TaskFuture], error: Exception, begun: float) -> None:
+        name = self._engine.gateway.name
+        log.error("the adapter %s returned something odd", name, exc_info=error)
+        words = f"the adapter failed: {type(error).__name__}"
+        self._missed(jobs, ProtocolError(words, gateway=name, code="adapter", stage="poll"), begun)
 
     async def _ask(self, jobs: list[TaskFuture], *, fresh: bool) -> Mapping[str, Snapshot]:
         engine = self._engine

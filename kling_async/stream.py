@@ -19,6 +19,10 @@ Item: TypeAlias = Request | tuple[str, Request]
 Requests: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
 
+UNREAD = 64
+"""Outcomes that wait for a slow reader before no more requests are pulled, however many jobs others have open."""
+
+
 class Space(Protocol):
     """How many jobs may be open at once."""
 
@@ -123,8 +127,12 @@ class _Belt:
         future = self._submit(request)
         self._open.add(future)
         future.add_done_callback(self._done)
-        while len(self._open) + len(self._ready) >= self._space.room and not self._finished:
+        while self._is_full() and not self._finished:
             await self._bell.rung()
+
+    def _is_full(self) -> bool:
+        room = self._space.room
+        return len(self._open) + len(self._ready) >= room or len(self._ready) >= UNREAD
 
     def _done(self, future: TaskFuture) -> None:
         if future in self._open:

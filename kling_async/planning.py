@@ -10,9 +10,10 @@ from kling_async.task import TaskFuture
 if TYPE_CHECKING:
     from kling_async.engine import Engine
 
-JUDGED_AGAIN = 10.0
+JUDGED_AGAIN, JUDGED_AGAIN_NEW = 10.0, 2.0
 JUDGED_AGAIN_CROWDED, CROWD = 30.0, 50_000
-"""A planned look is judged anew after so many seconds, since prices and laws change; less often for a crowd."""
+"""A planned look is judged anew after so many seconds, since prices and laws change: soon for a kind of job that is
+still unknown, less often for a crowd."""
 CLOCKS_DIFFER = 5.0
 """Seconds by which the gateway's times may contradict our own before they are not believed."""
 
@@ -53,7 +54,8 @@ class Planning:
         if job.promise is not None:
             scaled = job.promise.scaled
             self._kept[job.promise.kind].ended(0.0, scaled(age), scaled(exact) if exact is not None else None)
-        self._engine.gate.ended(self._engine.now(), exact if exact is not None else age)
+        seconds = exact if exact is not None else age
+        self._engine.gate.ended(self._engine.now(), seconds if job.kind is not None else None)
 
     def missed(self, job: TaskFuture) -> None:
         """Plan the next look after one that brought nothing."""
@@ -91,13 +93,15 @@ class Planning:
             start = now if since is None else since
             wait = next_look(engine.plan, sight, start - begun, job.missed)
             due = start + spread(engine.plan, wait, jitter)
-        engine.look_in(job, max(due - now, 0.0), judged_in=self._judged_in(job))
+        engine.look_in(job, max(due - now, 0.0), judged_in=self._judged_in(job, known=sight.known))
 
-    def _judged_in(self, job: TaskFuture) -> float:
+    def _judged_in(self, job: TaskFuture, *, known: bool) -> float:
         first_is_set = job.looked_at is None and self._engine.plan.first is not None
         if first_is_set or self._engine.plan.minimum == self._engine.plan.maximum:
             return float("inf")
-        return JUDGED_AGAIN if self._engine.running <= CROWD else JUDGED_AGAIN_CROWDED
+        if self._engine.running > CROWD:
+            return JUDGED_AGAIN_CROWDED
+        return JUDGED_AGAIN if known else JUDGED_AGAIN_NEW
 
     def _sight(self, job: TaskFuture, now: float) -> Sight:
         engine = self._engine

@@ -24,7 +24,7 @@ CUTS, CALM, RANDOM_SECONDS = 5, 30, 300.0
 we do: for so many seconds."""
 NEVER_CHANCE = 6
 """So many refusals in a row are no chance."""
-RESTED, RESTED_GAPS = 2.0, 3.0
+RESTED, RESTED_GAPS = 0.5, 3.0
 """Whoever sends nothing for so many seconds, and gaps of the pace, though it might, lets the bucket fill up."""
 
 
@@ -43,6 +43,7 @@ class Admission:
         slots: what is known of how many jobs it runs at once.
         probing: everything was refused: one submit at a time tries again, `tries` so far, the next at `probe_at`.
         blocked_since: when that began.
+        before: the sound estimate of the pace when the last refusal came, or None.
         streak: refusals in a row.
         cuts: how often pace or level were cut in vain, with an accepted job before each and no calm in between.
         calm: jobs accepted in a row.
@@ -63,6 +64,7 @@ class Admission:
     probe_at: float = -math.inf
     tries: int = 0
     blocked_since: float = -math.inf
+    before: float | None = None
     streak: int = 0
     cuts: int = 0
     calm: int = 0
@@ -106,6 +108,7 @@ class Admission:
     def looking(self, now: float) -> None:
         """Take note that a look leaves."""
         if self.shared:
+            self.sent_at = now
             self.pace.take(now)
 
     def accepted(self, now: float, sent_at: float, running: int) -> None:
@@ -133,6 +136,7 @@ class Admission:
             return
         if self._suspects_slots(now) and (running > 1 or self.slots.ends):
             self.slots.suspect(now, running)
+            self.pace.restore(self.before, now)
         else:
             self.pace.restart(now)
 
@@ -165,6 +169,7 @@ class Admission:
             self._still_blocked(now, asked, jitter)
         else:
             first = self.pace.estimate is None and self.pace.empty_at is None
+            self.before = None if self.pace.young else self.pace.estimate
             self._cut(now, self.pace.refused(now) and taken > 0)
             self.window = 1.0
             if first or self.streak > 1 or asked > ASKED_MUCH or not running:

@@ -46,9 +46,14 @@ def allowance(headers: Mapping[str, str], now: float) -> Allowance | None:
             remaining = _number(headers[name])
             reset = headers.get(name.replace("remaining", "reset"))
             return None if remaining is None else Allowance(remaining, _after(reset, now))
-    if _COMBINED not in headers:
-        return None
-    parts = {name[:1] if name != "reset" else "t": float(value) for name, value in _PART.findall(headers[_COMBINED])}
+    text = headers.get(_COMBINED, "")
+    found = [_policy(part) for part in (text.split(",") if ";" in text else [text])]
+    return min((each for each in found if each is not None), key=lambda each: each.remaining, default=None)
+
+
+def _policy(text: str) -> Allowance | None:
+    """Read what is left by one policy of a combined header."""
+    parts = {"t" if name == "reset" else name[:1]: float(value) for name, value in _PART.findall(text)}
     return Allowance(parts["r"], parts.get("t")) if "r" in parts else None
 
 

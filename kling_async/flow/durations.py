@@ -18,7 +18,7 @@ from kling_async.requests import Request
 RATIO = 1.12
 """Each bin is so many times as wide as the one before it."""
 HORIZON = 14_400.0
-"""Seconds: the last bin begins here, and its hazard holds for ever after."""
+"""Seconds: the last bin begins here; what runs on beyond it is looked at by its age alone."""
 EDGES = (0.0, *(RATIO**power for power in range(math.ceil(math.log(HORIZON, RATIO)) + 1)))
 BINS = len(EDGES) - 1
 MEMORY = 500.0
@@ -113,7 +113,8 @@ class Law:
         alive, area = 1.0, 0.0
         done, areas = [0.0], [0.0]
         for (first, second), hazard in zip(pairwise(EDGES), hazards, strict=True):
-            left = alive * math.exp(-hazard * (second - first))
+            risk = hazard * (second - first)
+            left = alive * max(0.0, 1 - risk / (1 + risk / 2))  # a life table's: those who end do so halfway
             area += (second - first) * (1 - (alive + left) / 2)
             alive = left
             done.append(1 - alive)

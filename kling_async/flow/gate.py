@@ -56,7 +56,7 @@ class Gate:
             running: our jobs at the gateway.
         """
         at_stake = running + in_flight
-        if at_stake and self.limiter.left(now) <= at_stake:
+        if at_stake and self.limiter.left(now) < at_stake + 2:
             return self.limiter.more_at(now)  # what is left of the day is for looking at what is paid
         when = max(self.account.next_submit(now, in_flight), self._submits.next_try(now, in_flight))
         return max(when, self._doubts.next_try(now, in_flight), self.admission.next_submit(now, in_flight, running))
@@ -116,6 +116,7 @@ class Gate:
             self.answered(now)
             taught = self.admission.refused(now, sent_at, error, running=running, jitter=jitter)
             self.account.failures += taught
+            self._drain(now)
             return
         before = self._submits.failures
         unreachable = isinstance(error, ConnectionFailedError)
@@ -145,10 +146,16 @@ class Gate:
         if isinstance(error, RateLimitError):
             self._looks.answered()
             self.admission.slowed(now, sent_at, error, jitter)
+            self._drain(now)
         elif not job or job != self._failed_last:
             self._failed_last = job
             unreachable = isinstance(error, ConnectionFailedError)
             self._looks.failed(now, sent_at, jitter, error.retry_after or 0.0, unreachable=unreachable)
+
+    def _drain(self, now: float) -> None:
+        """See that a pause saves nothing up: otherwise all that it held back would leave at once."""
+        if self.admission.paused_until > now:
+            self.limiter.drain(self.admission.paused_until)
 
     @property
     def slots(self) -> int | None:

@@ -96,13 +96,13 @@ class Window:
         self._taken += 1
 
     def refund(self, taken_at: float) -> None:
-        """Forget the newest request, which did not leave."""
-        if not self._times:
-            return
-        at, taken = self._times.pop()
-        self._taken -= 1
-        if taken > 1:
-            self._times.append((at, taken - 1))
+        """Forget a request that was counted at this time and did not leave."""
+        for place in range(len(self._times) - 1, -1, -1):
+            at, taken = self._times[place]
+            if at == taken_at and taken:
+                self._times[place] = (at, taken - 1)
+                self._taken -= 1
+                return
 
     def left(self, now: float) -> int:
         """Return how many requests the window still has room for."""

@@ -8,6 +8,8 @@ from kling_async.flow.limits import Bucket
 
 SOUND_ACKS = 8
 """An estimate from fewer accepted requests is young: it may be wrong by a half."""
+MOST_DOUBLINGS = 12.0
+"""A young estimate that is not refused doubles with each so many accepted requests more: it was far too low."""
 SURPRISE = 0.3
 """An observation that differs by more replaces the estimate; otherwise the two are averaged."""
 DEPTH, STEEP = 0.05, 0.2
@@ -16,6 +18,8 @@ SLOWEST, FASTEST = 0.5, 4.0
 """Bounds of the search around the estimate."""
 ACKS_A_PERIOD, PERIOD_LEAST, PERIOD_MOST = 30.0, 1.5, 20.0
 """A period is the time of so many requests, within these bounds in seconds: back at the estimate after one of them."""
+USED = 0.5
+"""A search goes on beyond its bounds only if so much of the estimate was used."""
 LOWERED = 0.98
 """An estimate below so much of the one before it was lowered."""
 LAG = 0.1
@@ -36,6 +40,7 @@ class Pace:
         acks: requests accepted since.
         young: whether the estimate stands on few of them.
         early: refusals below the estimate since the search began.
+        used: requests accepted since the search began.
         bucket: spaces the requests.
     """
 
@@ -45,6 +50,7 @@ class Pace:
     acks: int = 0
     young: bool = True
     early: int = 0
+    used: int = 0
     bucket: Bucket | None = None
 
     def rate(self, now: float) -> float:
@@ -53,7 +59,8 @@ class Pace:
             return math.inf
         periods = (now - self.since) / self.period
         if self.young:
-            return self.estimate * min(1 + DEPTH + STEEP * max(0.0, periods), FASTEST)
+            grown = min(1 + DEPTH + STEEP * max(0.0, periods), FASTEST)
+            return self.estimate * grown * 2 ** min(max(0.0, self.used / SOUND_ACKS - 1), MOST_DOUBLINGS)
         return self.estimate * min(max(1 + DEPTH * (periods - 1) ** 3, SLOWEST), FASTEST)
 
     @property
@@ -84,9 +91,13 @@ class Pace:
     def accepted(self, now: float) -> None:
         """Count a request that the gateway served."""
         self.acks += 1
-        if self.estimate is not None and not self.young and self.rate(now) >= FASTEST * self.estimate:
+        self.used += 1
+        if self.estimate is None or self.young or self.rate(now) < FASTEST * self.estimate:
+            return
+        if self.used >= USED * self.estimate * (now - self.since):  # as fast as that was really tried
             self.estimate *= FASTEST
             self.since = now - self.period
+            self.used = 0
 
     def refused(self, now: float) -> bool:
         """Take note that the gateway's bucket is empty; True if a sound estimate was lowered for it."""
@@ -128,6 +139,13 @@ class Pace:
         """Take note of a pause in which requests might have left: the gateway's bucket has filled up and run over."""
         self.empty_at = None
 
+    def restore(self, estimate: float | None, now: float) -> None:
+        """Go back to an earlier estimate: what was refused since had nothing to do with the pace."""
+        self.forget()
+        if estimate is not None:
+            self.estimate, self.young = estimate, False
+            self._start(now)
+
     def restart(self, now: float) -> None:
         """Begin the search anew after a pause, without what the pause has saved up."""
         if self.estimate is not None:
@@ -136,7 +154,7 @@ class Pace:
     def forget(self) -> None:
         """Forget everything: it was not the pace that the gateway minded."""
         self.estimate = self.empty_at = self.bucket = None
-        self.acks, self.young = 0, True
+        self.acks, self.young, self.early, self.used = 0, True, 0, 0
 
     def _observe(self, now: float, seen: float) -> None:
         if self.acks >= SOUND_ACKS:
@@ -159,7 +177,7 @@ class Pace:
 
     def _start(self, now: float) -> None:
         self.since = now
-        self.early = 0
+        self.early = self.used = 0
         if self.estimate is not None:
             self.bucket = Bucket(self.rate(now), self._depth(now), -math.inf)
             self.bucket.empty(now)

@@ -76,10 +76,10 @@ def first_look(plan: PollPlan, sight: Sight, chance: float = 1.0) -> float:
     if plan.first is not None:
         return min(plan.first, plan.maximum)
     wait = _due(sight, 0.0)
-    if not sight.known and sight.promised is None:
+    if _is_new(plan, sight):
         wait = min(wait, EARLY * plan.price)
     wait = _bounded(plan, sight, wait)
-    if chance < EXPLORED:
+    if chance < EXPLORED and not _is_scarce(plan, sight):
         wait = plan.minimum * (wait / plan.minimum) ** (chance / EXPLORED)
     return wait
 
@@ -91,12 +91,23 @@ def next_look(plan: PollPlan, sight: Sight, age: float, missed: int = 0) -> floa
         plan: bounds and price.
         sight: what is known.
         age: seconds since acceptance at the last look.
-        missed: looks in a row that brought no answer; each doubles the wait.
+        missed: looks in a row that brought no answer: the look is repeated after `minimum`, and twice as long each time.
     """
+    if missed:
+        return _bounded(plan, sight, plan.minimum * float(2 ** min(missed - 1, 30)))
     wait = _due(sight, age) - age
-    if not sight.known and sight.promised is None:
+    if _is_new(plan, sight):
         wait = min(wait, EARLY * plan.price + 2 * age)
-    return _bounded(plan, sight, wait * float(2 ** min(missed, 30)))
+    return _bounded(plan, sight, wait)
+
+
+def _is_new(plan: PollPlan, sight: Sight) -> bool:
+    """Tell whether to look early, since nothing is known of such jobs; not where looks are scarce."""
+    return not sight.known and sight.promised is None and not _is_scarce(plan, sight)
+
+
+def _is_scarce(plan: PollPlan, sight: Sight) -> bool:
+    return sight.price > 2 * plan.price
 
 
 def _due(sight: Sight, age: float) -> float:

@@ -74,7 +74,7 @@ class Price:
         shortest: seconds between two looks at one job, at least.
         value: the price in force.
         judged_at: when that was judged.
-        trim: a factor from 1 to 3 that makes up for what the arithmetic does not see.
+        trim: a factor from 0.8 to 3 that makes up for what the arithmetic does not see.
     """
 
     own: float

@@ -118,7 +118,6 @@ async def test_an_honest_forecast_costs_fewer_looks_than_silence_and_the_end_is_
     assert delay <= 0.3 * delay_in_silence
 
 
-@pytest.mark.xfail(strict=True, reason="a forecast that is always kept to the second is taken for a doubtful one")
 async def test_forecasts_that_were_always_kept_are_relied_on():
     sandbox = Honest(sigma=0.3)
     async with free(sandbox, "klinggenerator", poll=PollPlan(maximum=300)) as session:

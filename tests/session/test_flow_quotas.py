@@ -64,7 +64,6 @@ async def test_of_a_users_day_no_more_is_spent_on_submits_than_leaves_a_look_for
     assert now() - START <= 5 * DAY
 
 
-@pytest.mark.xfail(strict=True, reason="the looks that were kept are spent in the first seconds")
 async def test_of_a_users_day_the_looks_that_are_kept_bring_the_videos_within_the_hour():
     async with VirtualSession(rate="10/day") as session:
         futures = [session.submit(each) for each in clips(10)]

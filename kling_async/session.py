@@ -58,6 +58,9 @@ log = logging.getLogger("kling_async")
 
 _SAME: Any = object()
 
+BATCH_ROOM = 1000
+"""Jobs that a batch has in flight at most where nobody has set a number of slots."""
+
 
 class KlingSession:
     """Makes videos through one gateway, many at once, each paid for at most once.
@@ -408,7 +411,9 @@ class KlingSession:
     @property
     def room(self) -> int:
         """How many jobs a run should have open now, so that no slot stays idle. For batches."""
-        return self._engine.room if self._engine is not None else 1
+        if self._engine is None:
+            return 1
+        return self._engine.room if self._engine.slots is not None else min(self._engine.room, BATCH_ROOM)
 
     # Around the videos.
 

@@ -21,6 +21,9 @@ Requests: TypeAlias = Iterable[Item] | AsyncIterable[Item]
 
 UNREAD = 64
 """Outcomes that wait for a slow reader before no more requests are pulled, however many jobs others have open."""
+UNSEEN, FOR_EACH_READ = 100, 2
+"""Where nobody has set a number of slots, so many jobs are paid for before the first outcome is read, and so many more
+for each that is: an endless input must not spend without end on what nobody has looked at."""
 
 
 class Space(Protocol):
@@ -28,6 +31,8 @@ class Space(Protocol):
 
     moved: Bell
     """Rung when there may be more room."""
+    slots: int | None
+    """The most jobs in flight, or None where nobody has set that."""
 
     @property
     def room(self) -> int:
@@ -84,6 +89,7 @@ class _Belt:
         self._space = space
         self._open: set[TaskFuture] = set()
         self._ready: deque[TaskFuture] = deque()
+        self._read = 0
         self._feeder: asyncio.Task[None] | None = None
         self._finished = False
         self._error: Exception | None = None
@@ -100,6 +106,7 @@ class _Belt:
                 raise error or StopAsyncIteration
             await self._bell.rung()
         future = self._ready.popleft()
+        self._read += 1
         self._bell.ring()
         return await future.outcome()
 
@@ -132,6 +139,8 @@ class _Belt:
 
     def _is_full(self) -> bool:
         room = self._space.room
+        if self._space.slots is None:
+            room = min(room, UNSEEN + FOR_EACH_READ * self._read)
         return len(self._open) + len(self._ready) >= room or len(self._ready) >= UNREAD
 
     def _done(self, future: TaskFuture) -> None:

@@ -7,7 +7,7 @@ from attrs import define, field
 from kling_async.errors import CapacityError, KlingError
 from kling_async.flow.backoff import backoff
 from kling_async.flow.limits import SLACK
-from kling_async.flow.pace import Pace
+from kling_async.flow.pace import LOWERED, Pace
 from kling_async.flow.slots import Slots
 from kling_async.settings import RetryPolicy
 
@@ -24,6 +24,8 @@ CUTS, CALM, RANDOM_SECONDS = 5, 30, 300.0
 we do: for so many seconds."""
 NEVER_CHANCE = 6
 """So many refusals in a row are no chance."""
+NO_PACE = 60.0
+"""Whoever refuses everything for so many seconds, and for BLOCKED_GAPS gaps of the pace, does not mind the pace."""
 RESTED, RESTED_GAPS = 0.5, 3.0
 """Whoever sends nothing for so many seconds, and gaps of the pace, though it might, lets the bucket fill up."""
 
@@ -52,7 +54,9 @@ class Admission:
         reacted_at: when it was last reacted to a refusal; answers to older requests teach nothing new.
         sent_at: when the last submit left.
         shared: whether looks were refused too: then they count in the gateway's pace.
-        slow_downs: looks refused in a row.
+        slow_downs: looks refused in a row, the first of them at `slowed_since`.
+        look_cuts: how often the pace was cut for looks with no calm in between, from `pace_before`.
+        looks_calm: looks answered in a row.
     """
 
     policy: RetryPolicy
@@ -74,6 +78,10 @@ class Admission:
     sent_at: float = math.inf
     shared: bool = False
     slow_downs: int = 0
+    slowed_since: float = -math.inf
+    look_cuts: int = 0
+    pace_before: float = 0.0
+    looks_calm: int = 0
 
     def next_submit(self, now: float, in_flight: int, running: int) -> float:
         """Return when the next submit may leave: now or later, or infinity where only an answer or an end can tell.
@@ -92,8 +100,15 @@ class Admission:
         """Tell whether a submit may leave now; see `next_submit`."""
         return self.next_submit(now, in_flight, running) <= now + SLACK
 
-    def next_look(self, now: float) -> float:
-        """Return when the next look may leave."""
+    def next_look(self, now: float, in_flight: int = 0) -> float:
+        """Return when the next look may leave; after two refused in a row one goes alone.
+
+        Args:
+            now: the time.
+            in_flight: looks without an answer.
+        """
+        if self.slow_downs > 1 and in_flight:
+            return math.inf
         when = max(now, self.paused_until)
         return max(when, self.pace.next_time(now)) if self.shared else when
 
@@ -138,6 +153,8 @@ class Admission:
             self.slots.suspect(now, running)
             self.pace.restore(self.before, now)
         else:
+            if self._is_no_pace(now, self.blocked_since):
+                self.pace.rested()
             self.pace.restart(now)
 
     def refused(self, now: float, sent_at: float, error: KlingError, *, running: int, jitter: float) -> bool:
@@ -236,15 +253,45 @@ class Admission:
         self.reacted_at = now
         self.slow_downs += 1
         asked = min(error.retry_after or 0.0, self.policy.retry_after_cap)
+        if self.slow_downs == 1:
+            self.slowed_since = now
         if not self.shared:
             self.shared = True
             self.pace.share(now)
-        else:
-            self.pace.refused(now)
+        elif now < self.random_until:
+            self.pace.restart(now)
+        elif self.slow_downs == 1 or (self.slow_downs == 2 and not self.pace.young):  # later ones say nothing new
+            self._cut_for_look(now)
+        self.looks_calm = 0
         self.paused_until = max(self.paused_until, now + max(asked, backoff(self.policy, self.slow_downs, jitter)))
+
+    def _cut_for_look(self, now: float) -> None:
+        """Learn from a refused look; cuts that change nothing are taken back, since refusals come by chance."""
+        before = self.pace.estimate
+        self.pace.refused(now)
+        after = self.pace.estimate
+        if before is None or after is None or after >= LOWERED * before:
+            return
+        if self.look_cuts == 0:
+            self.pace_before = before
+        self.look_cuts += 1
+        if self.look_cuts >= CUTS:
+            self.look_cuts = 0
+            self.random_until = now + RANDOM_SECONDS
+            self.pace.restore(self.pace_before, now)
 
     def looked(self, now: float) -> None:
         """Take note that a look was answered."""
+        if self.slow_downs >= PROBES and self._is_no_pace(now, self.slowed_since):
+            self.pace.rested()
         self.slow_downs = 0
-        if self.shared:
-            self.pace.accepted(now)
+        if not self.shared:
+            return
+        self.looks_calm += 1
+        if self.looks_calm >= CALM:
+            self.look_cuts = 0
+        self.pace.accepted(now)
+
+    def _is_no_pace(self, now: float, since: float) -> bool:
+        """Tell whether everything was refused for so long that the pace cannot be why."""
+        return now - since >= max(NO_PACE, BLOCKED_GAPS * self.pace.gap)

@@ -63,7 +63,7 @@ class Gate:
 
     def next_look(self, now: float, in_flight: int) -> float:
         """Return when the next look may leave, limits on requests per time aside; infinity: not by itself."""
-        return max(self._looks.next_try(now, in_flight), self.admission.next_look(now))
+        return max(self._looks.next_try(now, in_flight), self.admission.next_look(now, in_flight))
 
     def next_control(self, now: float) -> float:
         """Return when a request of another sort may leave, limits on requests per time aside."""

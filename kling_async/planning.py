@@ -55,7 +55,8 @@ class Planning:
             scaled = job.promise.scaled
             self._kept[job.promise.kind].ended(0.0, scaled(age), scaled(exact) if exact is not None else None)
         seconds = exact if exact is not None else age
-        self._engine.gate.ended(self._engine.now(), seconds if job.kind is not None else None)
+        lag = age - exact if exact is not None else (age - job.seen_age) / 2
+        self._engine.gate.ended(self._engine.now(), seconds if job.kind is not None else None, lag)
 
     def missed(self, job: TaskFuture) -> None:
         """Plan the next look after one that brought nothing."""

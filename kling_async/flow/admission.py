@@ -240,9 +240,9 @@ class Admission:
         least = max(BLOCKED_SECONDS, BLOCKED_GAPS * self.pace.gap) * 2.0**self.slots.refuted
         return self.tries >= PROBES and now - self.blocked_since >= least
 
-    def ended(self, now: float, seconds: float | None) -> None:
-        """Take note that a job has ended, `seconds` after its acceptance if that is known: a slot is free."""
-        self.slots.ended(seconds)
+    def ended(self, now: float, seconds: float | None, lag: float = 0.0) -> None:
+        """Take note that a job has ended: a slot is free; see `Slots.ended`."""
+        self.slots.ended(seconds, lag)
         if self.probing and self._suspects_slots(now):
             self.probe_at = min(self.probe_at, now)
 

@@ -123,9 +123,9 @@ class Gate:
         self._submits.failed(now, sent_at, jitter, error.retry_after or 0.0, unreachable=unreachable)
         self.account.failures += self._submits.failures > before
 
-    def ended(self, now: float, seconds: float | None) -> None:
-        """Take note that a job has ended; see `Admission.ended`."""
-        self.admission.ended(now, seconds)
+    def ended(self, now: float, seconds: float | None, lag: float = 0.0) -> None:
+        """Take note that a job has ended; see `Slots.ended`."""
+        self.admission.ended(now, seconds, lag)
 
     def looked(self, now: float) -> None:
         """Take note of a look that was answered."""

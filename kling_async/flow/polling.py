@@ -91,7 +91,8 @@ def next_look(plan: PollPlan, sight: Sight, age: float, missed: int = 0) -> floa
         plan: bounds and price.
         sight: what is known.
         age: seconds since acceptance at the last look.
-        missed: looks in a row that brought no answer: it is repeated after `minimum`, then after twice as long each time.
+        missed: looks in a row that brought no answer; the first is repeated after `minimum`, each later one after twice
+            as long.
     """
     if missed:
         return _bounded(plan, sight, plan.minimum * float(2 ** min(missed - 1, 30)))

@@ -37,6 +37,8 @@ class Slots:
         refuted: how often slots were refuted.
         confirmed: whether slots were ever confirmed.
         mean: seconds that jobs take, or None.
+        lag: seconds from a job's end until it is known, on average.
+        borrowed: tries that were accepted for want of news: a job had ended unseen, whose slot they took.
     """
 
     level: int | None = None
@@ -50,6 +52,8 @@ class Slots:
     refuted: int = 0
     confirmed: bool = False
     mean: float | None = None
+    lag: float = 0.0
+    borrowed: float = 0.0
 
     def next_submit(self, now: float, in_flight: int, running: int) -> float:
         """Return when a submit may leave: now, or at the level once in a while to try for more; infinity: not yet."""
@@ -75,6 +79,8 @@ class Slots:
             asked: seconds that the gateway asks to wait.
         """
         below = self.level is None or running < self.level
+        if below:
+            self.borrowed = 0.0
         self.level = running
         if self.doubted and not below and not self.ends:
             self.gap = min(DOUBTED_GROWTH * self.gap, DOUBTED_MOST)
@@ -110,6 +116,8 @@ class Slots:
             return False
         self.climbs += 1
         self.climbed_at = now
+        if self.mean is not None:
+            self.borrowed = min(self.borrowed + 1, running / max(self.mean, 1.0) * self.lag)
         if self.doubted:
             self.climb_at = now + self.gap
             refuted = self.climbs >= DOUBTED_CLIMBS and self.climbs > 2 * self.ends
@@ -125,11 +133,20 @@ class Slots:
     def forget(self) -> None:
         """Let as many jobs run as are accepted."""
         self.level, self.doubted, self.ends = None, False, 0
-        self.climbs, self.hurry, self.gap = 0.0, 1.0, CLIMB_UNKNOWN
+        self.climbs, self.hurry, self.gap, self.borrowed = 0.0, 1.0, CLIMB_UNKNOWN, 0.0
 
-    def ended(self, seconds: float | None) -> None:
-        """Take note that a job has ended, `seconds` after its acceptance if that is known."""
+    def ended(self, seconds: float | None, lag: float = 0.0) -> None:
+        """Take note that a job has ended.
+
+        Args:
+            seconds: its age then, if that is known.
+            lag: about how long ago that was, in seconds.
+        """
         self.ends += 1
+        self.lag += MEMORY * (lag - self.lag)
+        if self.level is not None and self.borrowed >= 1:
+            self.borrowed -= 1
+            self.level -= 1  # its slot is taken already
         if seconds is not None:
             self.mean = seconds if self.mean is None else self.mean + MEMORY * (seconds - self.mean)
 

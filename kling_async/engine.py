@@ -216,10 +216,15 @@ class Engine:
             self.loop.call_soon(self._pump)
 
     def _pump(self) -> None:
-        self._pumping = False
-        if self.closing:
-            return
-        now = self.now()
+        self._pumping = True  # what happens in here is seen in here, and needs no other round
+        try:
+            if not self.closing:
+                self._pass_on(self.now())
+        finally:
+            self._pumping = False
+
+    def _pass_on(self, now: float) -> None:
+        """Let every request go that may go now, and set the timer to when the next one may."""
         late = now - self._rings_at
         if late > LEAP:
             self._agenda.scatter(now, min(late, LEAP_SPREAD), self.random.random)

@@ -1,5 +1,6 @@
 """Plans looks: learns from each one how long jobs take, and asks the poll policy when the next is worth its price."""
 
+import math
 from typing import TYPE_CHECKING
 
 from kling_async.flow.durations import Learner, of_request
@@ -84,30 +85,42 @@ class Planning:
         if job.deadline is not None and now >= job.deadline:
             engine.give_up(job)
             return
-        sight = self._sight(job, now)
-        chance, jitter = _phase(job, 0.7548776662466927), _phase(job, 0.5698402909980532)
+        if engine.price.stale(now):
+            engine.price.judge(now, engine.scarcity(now))
         begun = job.accepted_at if job.accepted_at is not None else now
-        if job.looked_at is None:
-            wait = first_look(engine.plan, sight, chance)
-            due = begun + (wait if engine.plan.first is not None else spread(engine.plan, wait, jitter))
-        else:
-            start = now if since is None else since
-            wait = next_look(engine.plan, sight, start - begun, job.missed)
-            due = start + spread(engine.plan, wait, jitter)
-        engine.look_in(job, max(due - now, 0.0), judged_in=self._judged_in(job, known=sight.known))
+        start = begun if job.looked_at is None else now if since is None else since
+        wait, judged_in = self._set_by_user(job), math.inf
+        if wait is None:
+            sight = self._sight(job, now)
+            wait = self._worth_it(job, sight, start - begun)
+            judged_in = self._judged_in(known=sight.known)
+        if job.looked_at is not None or engine.plan.first is None:
+            wait = spread(engine.plan, wait, _phase(job, 0.5698402909980532))
+        engine.look_in(job, max(start + wait - now, 0.0), judged_in=judged_in)
 
-    def _judged_in(self, job: TaskFuture, *, known: bool) -> float:
-        first_is_set = job.looked_at is None and self._engine.plan.first is not None
-        if first_is_set or self._engine.plan.minimum == self._engine.plan.maximum:
-            return float("inf")
+    def _set_by_user(self, job: TaskFuture) -> float | None:
+        """Return the wait where the plan leaves nothing to judge: a first look that is set, or one fixed gap."""
+        plan = self._engine.plan
+        if job.looked_at is None and plan.first is not None:
+            return min(plan.first, plan.maximum)
+        fixed = plan.minimum == plan.maximum and not job.missed and self._engine.price.value <= plan.price
+        return plan.minimum if fixed else None
+
+    def _worth_it(self, job: TaskFuture, sight: Sight, age: float) -> float:
+        plan = self._engine.plan
+        if job.looked_at is None:
+            return first_look(plan, sight, _phase(job, 0.7548776662466927))
+        return next_look(plan, sight, age, job.missed)
+
+    def _judged_in(self, *, known: bool) -> float:
+        if self._engine.plan.minimum == self._engine.plan.maximum:
+            return math.inf
         if self._engine.running > CROWD:
             return JUDGED_AGAIN_CROWDED
         return JUDGED_AGAIN if known else JUDGED_AGAIN_NEW
 
     def _sight(self, job: TaskFuture, now: float) -> Sight:
         engine = self._engine
-        if engine.price.stale(now):
-            engine.price.judge(now, engine.scarcity(now))
         learner = job.kind if job.kind is not None else engine.durations.all
         together = min(engine.gateway.poll_batch, max(engine.running, 1))
         return Sight(

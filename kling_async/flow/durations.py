@@ -107,7 +107,7 @@ class Law:
         hazards: the chance per second to end now, in each bin.
     """
 
-    __slots__ = ("_areas", "_done")
+    __slots__ = ("_areas", "_done", "_surely")
 
     def __init__(self, hazards: Sequence[float]) -> None:
         alive, area = 1.0, 0.0
@@ -121,6 +121,7 @@ class Law:
             areas.append(area)
         self._done = done
         self._areas = areas
+        self._surely = self.age_at(SURELY)
 
     def done(self, age: float) -> float:
         """Return the chance that a job of this age (seconds) has ended."""
@@ -184,7 +185,7 @@ class Law:
 
     def due_at_most(self, seen: float, price: float) -> float:
         """Return `due`, or earlier, for a law that may be wrong: when nine of ten have ended, or a gap later."""
-        return min(self.due(seen, price), max(self.age_at(SURELY), seen + max(GAP, GAP_OF_AGE * seen)))
+        return min(self.due(seen, price), max(self._surely, seen + max(GAP, GAP_OF_AGE * seen)))
 
     def width(self, seen: float) -> float:
         """Return the seconds within which the middle half of the jobs that still run at this age will end."""

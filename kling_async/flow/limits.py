@@ -217,6 +217,7 @@ class Limiter:
     def __init__(self, rates: Iterable[RateLimit], now: float, told: Told | None = None) -> None:
         self.told = told or Told()
         self._limits = [*(limit_of(rate, now) for rate in rates), self.told]
+        self._windows = [limit for limit in self._limits if isinstance(limit, Window)]
 
     @property
     def rate(self) -> float:
@@ -225,21 +226,25 @@ class Limiter:
 
     def left(self, now: float) -> float:
         """Return how many requests are left of the scarcest quota, or infinity."""
-        windows = (limit.left(now) for limit in self._limits if isinstance(limit, Window))
-        return min(self.told.left(now), *windows, math.inf)
+        left = self.told.left(now)
+        for window in self._windows:
+            left = min(left, window.left(now))
+        return left
 
     def more_at(self, now: float) -> float:
         """Return when more will be left of a quota, or infinity where nobody knows."""
-        windows = (limit.more_at(now) for limit in self._limits if isinstance(limit, Window))
-        return min(self.told.more_at(now), *windows, math.inf)
+        return min([self.told.more_at(now), *(window.more_at(now) for window in self._windows)])
 
     def next_time(self, now: float) -> float:
         """Return the earliest time at which a request may leave."""
-        return max((limit.next_time(now) for limit in self._limits), default=now)
+        when = now
+        for limit in self._limits:
+            when = max(when, limit.next_time(now))
+        return when
 
     def ready(self, now: float) -> bool:
         """Tell whether a request may leave now, forgiving a rounding error of a nanosecond."""
-        return all(limit.next_time(now) <= now + SLACK for limit in self._limits)
+        return self.next_time(now) <= now + SLACK
 
     def take(self, now: float) -> None:
         """Count a request in every limit."""

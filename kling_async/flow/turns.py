@@ -27,9 +27,10 @@ class Turns:
         Args:
             ready: at least one of "control", "submit" and "look".
         """
+        passes = self.passes
         for name in ready:
-            self.passes[name] = max(self.passes[name], self.reached)
-        chosen = min(ready, key=lambda name: (self.passes[name], -WEIGHTS[name]))
-        self.reached = self.passes[chosen]
-        self.passes[chosen] += 1 / WEIGHTS[chosen]
+            passes[name] = max(passes[name], self.reached)
+        chosen = min(ready, key=lambda name: (passes[name], -WEIGHTS[name])) if len(ready) > 1 else next(iter(ready))
+        self.reached = passes[chosen]
+        passes[chosen] += 1 / WEIGHTS[chosen]
         return chosen

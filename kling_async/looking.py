@@ -134,6 +134,10 @@ class Looking:
             engine.planning.soon(job)
             return
         job.missed = 0
+        shown = job.snapshot()
+        if _says_nothing_new(shown, snapshot):
+            engine.planning.seen_running(job, shown)
+            return
         snapshot = engine.talk.cleaned(snapshot)
         if snapshot.credits is None and job.credits is not None and snapshot.status is not Status.FAILED:
             snapshot = evolve(snapshot, credits=job.credits)
@@ -143,7 +147,7 @@ class Looking:
             engine.planning.seen_ended(job)
             engine.generation_failed(job, snapshot)
         else:
-            if snapshot != job.snapshot():
+            if snapshot != shown:
                 job.show(Status.IN_PROGRESS, snapshot)
             engine.planning.seen_running(job, snapshot)
 
@@ -171,3 +175,16 @@ class Looking:
                 await self._engine.control(exchange)
         except Exception as error:  # noqa: BLE001 - the owner has let go of the job already
             log.info("job %s could not be cancelled at the gateway: %s", job.key, type(error).__name__)
+
+
+_TOLD_WHILE_RUNNING = (
+    *("status", "task_id", "raw_status", "progress", "urls", "thumbnail_url", "duration", "created_at"),
+    *("finished_at", "estimated_at", "expires_at", "code", "message", "raw", "named"),
+)
+
+
+def _says_nothing_new(shown: Snapshot, snapshot: Snapshot) -> bool:
+    """Tell whether a job still runs and nothing else is said than before; many gateways name the credits only once."""
+    if snapshot.status is not Status.IN_PROGRESS or snapshot.credits not in (None, shown.credits):
+        return False
+    return all(getattr(shown, name) == getattr(snapshot, name) for name in _TOLD_WHILE_RUNNING)

@@ -104,7 +104,7 @@ class Looking:
         engine = self._engine
         if job.done():
             return
-        job.missed += 1
+        job.missed += not isinstance(error, RateLimitError)  # that one is the account's, and waits like any look
         job.last_error = error.evolve(task_id=job.task_id, key=job.key)
         log.debug("job %s: a missed look: %s", job.key, type(error).__name__)
         engine.planning.missed(job)

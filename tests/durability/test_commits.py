@@ -13,6 +13,7 @@ import pytest
 from durable import ENVIRONMENT, KILLED, Place, check_end, check_histories, check_money, ended, unknown_to
 
 from kling_async.batch import State
+from kling_async.batch.schema import MIGRATIONS
 
 COMMITS = range(3, 13)
 
@@ -86,6 +87,9 @@ def test_an_answer_waits_a_few_hundredths_of_a_second_at_most_until_its_id_is_du
     assert statistics.median(windows) < 0.02
 
 
+TODAY = len(MIGRATIONS)
+
+
 def versions(path):
     connection = sqlite3.connect(path)
     try:
@@ -104,12 +108,12 @@ def test_a_journal_is_of_the_old_version_or_of_the_new_one_never_between(tmp_pat
     program = [sys.executable, "-c", MIGRATE, place.journal]
     killed = subprocess.run(program, env=ENVIRONMENT | {"KLING_FAILPOINT": "migrate.middle"}, check=False)
     assert killed.returncode == KILLED
-    assert versions(place.journal) == (1, False, 5)
-    backup = place.journal.with_name(f"{place.journal.name}.v1")
-    assert versions(backup) == (1, False, 5)
+    assert versions(place.journal) == (TODAY, False, 5)
+    backup = place.journal.with_name(f"{place.journal.name}.v{TODAY}")
+    assert versions(backup) == (TODAY, False, 5)
     assert backup.stat().st_mode & 0o777 == 0o600
     check_end(place, place.run())
     subprocess.run(program, env=ENVIRONMENT, check=True)
-    assert versions(place.journal) == (2, True, 5)
-    assert versions(backup) == (1, False, 5)
+    assert versions(place.journal) == (TODAY + 1, True, 5)
+    assert versions(backup) == (TODAY, False, 5)
     assert place.run().lines[-1]["refused"] == "too_new"

@@ -16,7 +16,15 @@ PATIENCE = 900.0
 @contextmanager
 def gateway(looks: int) -> Iterator[str]:
     """Serve a fresh sandbox while the block runs; yields its URL."""
-    command = [sys.executable, "-m", "benchmarks.server", "--looks", str(looks)]
+    with served("benchmarks.server", "--looks", str(looks)) as (url, _):
+        yield url
+
+
+@contextmanager
+def served(module: str, *words: str) -> Iterator[tuple[str, list[str]]]:
+    """Run `python -m module word ...` while the block runs; yields the URL it prints, and a list for its last words."""
+    command = [sys.executable, "-m", module, *words]
+    farewell: list[str] = []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -24,9 +32,10 @@ def gateway(looks: int) -> Iterator[str]:
             url = process.stdout.readline().strip()
             if not url:
                 raise RuntimeError("the gateway did not start")
-            yield url
+            yield url, farewell
         finally:
             process.stdin.close()
+            farewell.append(process.stdout.read())
             process.wait(PATIENCE)
 
 

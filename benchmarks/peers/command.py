@@ -2,8 +2,6 @@
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +16,7 @@ from benchmarks.peers.measures import Measures, measures
 from benchmarks.peers.scenarios import Scenario, scenarios
 from benchmarks.peers.tables import figures, told, verdict
 from benchmarks.peers.terms import Terms
-from benchmarks.processes import PATIENCE, measured
+from benchmarks.processes import measured, served
 
 NAMES = tuple(client.name for client in ALL)
 SCENARIOS = ("plain", "limited", "faulty")
@@ -124,18 +122,7 @@ def one(client: Client, scenario: Scenario, jobs: int, warm_up: int) -> Measures
 def gateway(dialect: str, terms: Terms) -> Iterator[tuple[str, dict[str, Any]]]:
     """Serve while the block runs; yields the URL, and the ledger, which is filled in at the end of the block."""
     ledger: dict[str, Any] = {}
-    words = ["--dialect", dialect, "--terms", json.dumps(asdict(terms))]
-    command = [sys.executable, "-m", "benchmarks.peers.server", *words]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            url = process.stdout.readline().strip()
-            if not url:
-                raise RuntimeError("the gateway did not start")
-            yield url, ledger
-        finally:
-            process.stdin.close()
-            text = process.stdout.read()
-            process.wait(PATIENCE)
-        ledger |= json.loads(text)
+    words = ("--dialect", dialect, "--terms", json.dumps(asdict(terms)))
+    with served("benchmarks.peers.server", *words) as (url, farewell):
+        yield url, ledger
+    ledger |= json.loads(farewell[0])

@@ -6,7 +6,6 @@ from attrs import define, field
 
 from kling_async.errors import CapacityError, KlingError
 from kling_async.flow.backoff import backoff
-from kling_async.flow.limits import SLACK
 from kling_async.flow.pace import LOWERED, Pace
 from kling_async.flow.slots import Slots
 from kling_async.settings import RetryPolicy
@@ -95,10 +94,6 @@ class Admission:
             return max(now, self.probe_at, self.paused_until) if in_flight == 0 else math.inf
         when = self.slots.next_submit(now, in_flight, running) if in_flight < self.window else math.inf
         return max(when, self.paused_until, self.hold_until, self.pace.next_time(now))
-
-    def may_submit(self, now: float, in_flight: int, running: int) -> bool:
-        """Tell whether a submit may leave now; see `next_submit`."""
-        return self.next_submit(now, in_flight, running) <= now + SLACK
 
     def next_look(self, now: float, in_flight: int = 0) -> float:
         """Return when the next look may leave; after two refused in a row one goes alone.

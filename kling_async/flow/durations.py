@@ -232,32 +232,29 @@ class Learner:
 
     def running(self, since: float, age: float) -> None:
         """Take note that a job of this age is still running, last seen so at the age `since`."""
-        self._expose(since, age, self._weight)
+        self._expose(since, age)
         self._new += 1
 
     def ended(self, since: float, age: float, exact: float | None = None) -> None:
         """Take note that a job has ended after `since` and by `age`, or exactly then if the gateway says when."""
         if exact is not None:
             exact = min(max(exact, since), age)
-            self._expose(since, exact, self._weight)
+            self._expose(since, exact)
             self._cells.events[_bin(exact)] += self._weight
         else:
             self._spread(since, age)
-        learner: Learner | None = self
-        while learner is not None:
-            learner.jobs += 1
-            learner = learner.family
+        self._count(1)
         self._weight *= 1 + 1 / MEMORY
         if self._weight > 1e6:
             self._rescale()
         self._new += FRESH_LOOKS // FRESH_EVENTS
 
-    def _expose(self, since: float, age: float, weight: float) -> None:
+    def _expose(self, since: float, age: float) -> None:
         """Add time at risk; whole bins are kept as steps up and down, so that a long span costs no more."""
         if age <= since:
             return
         first, last = _bin(since), _bin(age)
-        exposure = self._cells.exposure
+        exposure, weight = self._cells.exposure, self._weight
         if first == last:
             exposure[first] += weight * (age - since)
             return
@@ -310,10 +307,15 @@ class Learner:
         """Take over what an earlier process has seen."""
         share = min(1.0, REMEMBERED_JOBS / max(cells.jobs, _TINY))
         self._cells.add(cells, share * self._weight)
+        self._count(share * cells.jobs, anew=True)
+
+    def _count(self, jobs: float, *, anew: bool = False) -> None:
+        """Count jobs here and in every wider kind; `anew` drops the laws, which are then made at once."""
         learner: Learner | None = self
         while learner is not None:
-            learner.jobs += share * cells.jobs
-            learner._law = None
+            learner.jobs += jobs
+            if anew:
+                learner._law = None
             learner = learner.family
 
     def law(self, now: float) -> Law:
@@ -325,17 +327,19 @@ class Learner:
         return self._law
 
     def _hazards(self) -> list[float]:
-        cells = self.shown()
-        prior = self.family.prior() if self.family is not None else PRIOR
-        weight = max(PRIOR_JOBS_LEAST, PRIOR_JOBS * 10 / (10 + cells.jobs))
-        cells.add(prior, weight)
+        cells = self._believed()
         return [events / max(exposure, _TINY) for events, exposure in zip(cells.events, cells.exposure, strict=True)]
 
-    def prior(self) -> Cells:
-        """Return what one job of this kind shows on average: the prior of the kinds within it."""
+    def _believed(self) -> Cells:
+        """Return what was seen, together with what is believed beforehand."""
         cells = self.shown()
         weight = max(PRIOR_JOBS_LEAST, PRIOR_JOBS * 10 / (10 + cells.jobs))
         cells.add(self.family.prior() if self.family is not None else PRIOR, weight)
+        return cells
+
+    def prior(self) -> Cells:
+        """Return what one job of this kind shows on average: the prior of the kinds within it."""
+        cells = self._believed()
         one = Cells()
         one.add(cells, 1 / max(cells.jobs, _TINY))
         return one

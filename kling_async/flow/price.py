@@ -123,25 +123,25 @@ class Price:
 
     def _least(self, now: float, low: float, allowed: float) -> float:
         """Return the lowest price, not below `low`, at which a job takes no more looks than allowed."""
-        if self._looks(now, low) <= allowed:
+        mix = self._mix(now)
+
+        def looks(price: float) -> float:
+            return sum(share * kind.law(now).looks(price, self.shortest) for share, kind in mix)
+
+        if looks(low) <= allowed:
             return low
         high = DEAREST
         for _ in range(12):
             middle = math.sqrt(low * high)
-            if self._looks(now, middle) <= allowed:
+            if looks(middle) <= allowed:
                 high = middle
             else:
                 low = middle
         return high
 
-    def _looks(self, now: float, price: float) -> float:
-        """Return how many looks a job takes on average at this price, over the kinds that are being made."""
-        rates = sorted(
-            ((demand.current(now), number) for number, demand in enumerate(self.demands.values())), reverse=True
-        )
-        kinds = list(self.demands)
-        most = rates[:KINDS]
+    def _mix(self, now: float) -> list[tuple[float, Learner]]:
+        """Return the kinds that are being made most, with the share of each in all of them."""
+        rates = ((demand.current(now), kind) for kind, demand in self.demands.items())
+        most = sorted(rates, key=lambda each: each[0], reverse=True)[:KINDS]
         whole = sum(rate for rate, _ in most)
-        if whole <= 0:
-            return 0.0
-        return sum(rate / whole * kinds[number].law(now).looks(price, self.shortest) for rate, number in most)
+        return [(rate / whole, kind) for rate, kind in most] if whole > 0 else []

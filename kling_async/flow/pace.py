@@ -8,8 +8,6 @@ from kling_async.flow.limits import Bucket
 
 SOUND_ACKS = 8
 """An estimate from fewer accepted requests is young: it may be wrong by a half."""
-MOST_DOUBLINGS = 12.0
-"""A young estimate that is not refused doubles with each so many accepted requests more: it was far too low."""
 SURPRISE = 0.3
 """An observation that differs by more replaces the estimate; otherwise the two are averaged."""
 DEPTH, STEEP = 0.05, 0.2
@@ -39,7 +37,6 @@ class Pace:
         empty_at: when the gateway's bucket was last known to be empty, or None.
         acks: requests accepted since.
         young: whether the estimate stands on few of them.
-        was_sound: whether there was ever one that did not.
         early: refusals below the estimate since the search began.
         used: requests accepted since the search began.
         bucket: spaces the requests.
@@ -50,7 +47,6 @@ class Pace:
     empty_at: float | None = None
     acks: int = 0
     young: bool = True
-    was_sound: bool = False
     early: int = 0
     used: int = 0
     bucket: Bucket | None = None
@@ -61,9 +57,7 @@ class Pace:
             return math.inf
         periods = (now - self.since) / self.period
         if self.young:
-            grown = min(1 + DEPTH + STEEP * max(0.0, periods), FASTEST)
-            doublings = 0.0 if self.was_sound else min(max(0.0, self.used / SOUND_ACKS - 1), MOST_DOUBLINGS)
-            return self.estimate * grown * 2**doublings
+            return self.estimate * min(1 + DEPTH + STEEP * max(0.0, periods), FASTEST)
         return self.estimate * min(max(1 + DEPTH * (periods - 1) ** 3, SLOWEST), FASTEST)
 
     @property
@@ -95,7 +89,7 @@ class Pace:
         """Count a request that the gateway served."""
         self.acks += 1
         self.used += 1
-        if self.estimate is None or self.young or self.rate(now) < FASTEST * self.estimate:
+        if self.estimate is None or self.rate(now) < FASTEST * self.estimate:
             return
         if self.used >= USED * self.estimate * (now - self.since):  # as fast as that was really tried
             self.estimate *= FASTEST
@@ -146,7 +140,7 @@ class Pace:
         """Go back to an earlier estimate: what was refused since had nothing to do with the pace."""
         self.forget()
         if estimate is not None:
-            self.estimate, self.young, self.was_sound = estimate, False, True
+            self.estimate, self.young = estimate, False
             self._start(now)
 
     def restart(self, now: float) -> None:
@@ -157,7 +151,7 @@ class Pace:
     def forget(self) -> None:
         """Forget everything: it was not the pace that the gateway minded."""
         self.estimate = self.empty_at = self.bucket = None
-        self.acks, self.young, self.was_sound, self.early, self.used = 0, True, False, 0, 0
+        self.acks, self.young, self.early, self.used = 0, True, 0, 0
 
     def _observe(self, now: float, seen: float) -> None:
         if self.acks >= SOUND_ACKS:
@@ -167,7 +161,7 @@ class Pace:
             else:
                 share = min(0.5, self.acks / 40)
                 self.estimate = known + share * (seen - known)
-            self.young, self.was_sound = False, True
+            self.young = False
             self._anchor(now)
         elif self.estimate is None or self.young:
             self.estimate = seen  # the anchor stays until there are enough

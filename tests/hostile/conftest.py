@@ -1,0 +1,49 @@
+"""What every row of the fault matrix is held to, whatever else it asserts; and the figures of all rows."""
+
+import functools
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from trials import MOST_GROWTH, Figures, begin, memory, peak_from_here
+
+ROW = re.compile(r"test_([nsapuchji]\d\d)_")
+_KEPT = pytest.StashKey()
+
+
+@pytest.fixture
+def figures(request):
+    """The figures of the running test; they are written to the file that KLING_FAULT_TABLE names."""
+    found = Figures()
+    request.node.stash[_KEPT] = found
+    return found
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory(figures):
+    """Every row stays within the memory it may take above idle."""
+    before = peak_from_here()
+    yield
+    figures.growth = max(0, memory("VmHWM") - before)
+    assert figures.growth <= MOST_GROWTH
+
+
+@pytest.fixture
+def trial(figures):
+    """Return an async context manager: `async with trial(seconds=2, **session_settings) as t`; see `trials.begin`."""
+    return functools.partial(begin, figures)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    where = os.environ.get("KLING_FAULT_TABLE")
+    if where and report.when == "call" and (row := ROW.match(item.name)):
+        said = item.stash.get(_KEPT, Figures())
+        line = {"row": row[1].upper(), "test": item.name, "right": report.passed, "seconds": report.duration}
+        told = {"duplicates": said.duplicates, "leaks": said.leaks, "growth": said.growth, "late": said.late}
+        with Path(where).open("a") as file:
+            file.write(json.dumps({**line, **told}) + "\n")
+    return report

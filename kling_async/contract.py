@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from attrs import evolve
 
 from kling_async.errors import ConnectionFailedError, InvalidRequestError, KlingError
-from kling_async.flow.fate import Fate, fate_of
+from kling_async.flow.decision import Fate, decide
 from kling_async.gateways.hostile import BODIES, STATUSES, UNREADABLE
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.sane import check_accepted, check_error, check_found, claim, sound_amount, sound_cost
@@ -222,7 +222,8 @@ def _check_doubt(error: KlingError, response: HttpResponse, not_executed: frozen
         return
     if response.status in not_executed and error.charged == "no":
         return
-    doubtful = fate_of(error, sent=True, dedupes=False) is Fate.IN_DOUBT
+    # Taken at its word, as in an answer whose status does not speak against it.
+    doubtful = decide(error, sent=True, answer=evolve(response, status=200)).fate is Fate.IN_DOUBT
     settled = not doubtful or isinstance(error, ConnectionFailedError)
     claim(not settled, f"{where}: {error!r:.200} says that nothing was done; nobody can know that")
 

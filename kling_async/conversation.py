@@ -51,7 +51,11 @@ class Conversations:
             request = next(exchange)
             while (left := end - clock()) > 0:
                 authorized = self.gateway.authorize(request, time.time())
+                if fence is not None:
+                    fence.answer = None
                 response = await self.transport.send(authorized, timeout=left, fence=fence, fresh=fresh)
+                if fence is not None:
+                    fence.answer = response
                 log.debug("%s %s: HTTP %d", request.method, request.path, response.status)
                 said = allowance(response.headers, time.time())
                 if said is not None:

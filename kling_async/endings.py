@@ -1,6 +1,6 @@
 """How jobs end: outcomes from what is known of a job. Values in, values out."""
 
-from kling_async.errors import GenerationFailedError, KlingError, ProtocolError, SubmissionInDoubtError
+from kling_async.errors import GenerationFailedError, KlingError, ProtocolError
 from kling_async.results import Failure, Snapshot, Status, Success, video_of
 from kling_async.task import TaskFuture
 
@@ -27,22 +27,6 @@ def generation_failed(gateway: str, snapshot: Snapshot) -> GenerationFailedError
         task_id=snapshot.task_id,
         stage="poll",
         charged="unknown" if spent is None else ("yes" if spent > 0 else "no"),
-    )
-
-
-def in_doubt(cause: KlingError) -> SubmissionInDoubtError:
-    """Return the error for a submit whose fate cannot be known."""
-    return SubmissionInDoubtError(
-        f"sent, but whether the gateway accepted it is not known: {cause.message}",
-        gateway=cause.gateway,
-        http_status=cause.http_status,
-        code=cause.code,
-        request_id=cause.request_id,
-        task_id=cause.task_id,
-        stage="submit",
-        charged="unknown",
-        cause=cause,
-        raw=cause.raw,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from kling_async.bell import Bell
 from kling_async.conversation import Conversations
-from kling_async.endings import failed, generation_failed, in_doubt
+from kling_async.endings import failed, generation_failed
 from kling_async.errors import (
     ConfigurationError,
     GenerationTimeoutError,
@@ -21,6 +21,7 @@ from kling_async.errors import (
     TaskCancelledError,
 )
 from kling_async.flow.allowance import Allowance
+from kling_async.flow.decision import in_doubt
 from kling_async.flow.durations import Durations
 from kling_async.flow.gate import Gate
 from kling_async.flow.limits import SLACK

@@ -32,6 +32,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+from kling_async.traces import Traces, traces_of
+
 Stage = Literal["validate", "connect", "submit", "poll", "download", "journal"]
 Charged = Literal["no", "yes", "unknown"]
 
@@ -170,47 +172,39 @@ def _rebuild(kind: type[KlingError], state: dict[str, Any]) -> KlingError:
 
 
 def scrub(value: Any, secret: str) -> Any:
-    """Return `value` with `secret` replaced in every string that it holds."""
-    if not secret:
-        return value
+    """Return `value` with every trace of `secret` masked in every string that it holds; see `kling_async.traces`."""
+    return _scrubbed(value, traces_of(secret)) if secret else value
+
+
+def _scrubbed(value: Any, traces: Traces) -> Any:
     if isinstance(value, str):
-        return _masked(value, secret)
+        return traces.masked(value)
     if isinstance(value, Mapping):
-        return {scrub(name, secret): scrub(item, secret) for name, item in value.items()}
+        return {_scrubbed(name, traces): _scrubbed(item, traces) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [scrub(item, secret) for item in value]
+        return [_scrubbed(item, traces) for item in value]
     return value
 
 
 def mentions(value: Any, secret: str) -> bool:
     """Tell whether `scrub` would find a trace of `secret` in a map, a list or a tuple."""
-    beginning = secret[:_TRACE]
+    return bool(secret) and _mentioned(value, traces_of(secret))
+
+
+def _mentioned(value: Any, traces: Traces) -> bool:
     for part in value if isinstance(value, (list, tuple)) else (*value, *value.values()):
         if isinstance(part, str):
-            if beginning in part:
+            if traces.found_in(part):
                 return True
         elif isinstance(part, _LEAVES):
             continue
-        elif isinstance(part, (list, tuple, dict, Mapping)) and mentions(part, secret):
+        elif isinstance(part, (list, tuple, dict, Mapping)) and _mentioned(part, traces):
             return True
     return False
 
 
-_TRACE = 6
-"""Fewer characters of a secret tell nothing."""
 _LEAVES = (int, float, type(None))
 """To ask whether something is a `Mapping` is slow, and much of an answer is one of these."""
-
-
-def _masked(text: str, secret: str) -> str:
-    if secret[:_TRACE] not in text:
-        return text
-    clean = text.replace(secret, "***")
-    head = clean.removesuffix("…")
-    for length in range(min(len(secret) - 1, len(head)), _TRACE - 1, -1):
-        if head.endswith(secret[:length]):  # the text was cut off inside the secret
-            return f"{head[:-length]}***{clean[len(head) :]}"
-    return clean
 
 
 class InvalidRequestError(KlingError, ValueError):

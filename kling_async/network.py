@@ -11,7 +11,7 @@ from kling_async.wire import HttpRequest, HttpResponse
 
 @define
 class Fence:
-    """Tells whether a byte of a request may have left.
+    """Tells what is known of a paid request: whether a byte of it may have left, and the whole answer to it.
 
     The transport awaits `pass_through` once it has a connection and before it writes anything, so that a `before` which
     fails or is cancelled keeps everything back.
@@ -19,10 +19,12 @@ class Fence:
     Args:
         sent: becomes True right before the first byte leaves.
         before: awaited there first: the place for a durable record of the intent.
+        answer: the answer to the conversation's latest request, once it is here whole.
     """
 
     sent: bool = False
     before: Callable[[], Awaitable[None]] | None = None
+    answer: HttpResponse | None = None
 
     async def pass_through(self) -> None:
         """Run `before`, then let the bytes go."""

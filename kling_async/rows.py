@@ -4,7 +4,8 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
+from itertools import islice
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -17,6 +18,8 @@ from kling_async.requests import KINDS, Request, said
 
 NAMING = ("id", "key")
 DEFAULT_KIND = "text-to-video"
+MOST_UNKNOWN = 20
+"""Unknown columns of one row that are named."""
 
 _converter = Converter(forbid_extra_keys=True, unstructure_fallback_factory=lambda _: lambda value: value)
 for _plain in (str, int, float, bool):
@@ -45,7 +48,7 @@ def request_from(row: Mapping[str, Any], *, text: bool = False) -> Request:
     if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidRequestError.of([Fault("type", "INVALID_TYPE", f"{shown(kind)} is not one of {', '.join(KINDS)}")])
     model = KINDS[kind]
-    faults = list(_unknown(cells, kind, model))
+    faults = list(islice(_unknown(cells, kind, model), MOST_UNKNOWN))
     values = {}
     for attribute in fields(model):
         if attribute.name not in cells:
@@ -110,8 +113,13 @@ def _unknown(cells: Mapping[str, Any], kind: str, model: type[Request]) -> Itera
             yield Fault(name, "INVALID_PARAMETER", f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} has no {name}")
             continue
         column = bounded(name, 60) if isinstance(name, str) and name.strip() else "(no name)"
-        near = get_close_matches(str(name).lower()[:60], sorted(known | {"type"}), n=1)
-        yield Fault(column, "INVALID_PARAMETER", f"unknown column{f'; did you mean {near[0]!r}?' if near else ''}")
+        near = _nearest(str(name).lower()[:60], frozenset(known | {"type"}))
+        yield Fault(column, "INVALID_PARAMETER", f"unknown column{f'; did you mean {near!r}?' if near else ''}")
+
+
+@lru_cache(maxsize=1024)
+def _nearest(name: str, known: frozenset[str]) -> str:
+    return next(iter(get_close_matches(name, sorted(known), n=1)), "")
 
 
 class _Unreadable(Exception):  # noqa: N818 - never leaves this room

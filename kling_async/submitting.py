@@ -8,12 +8,11 @@ import math
 from typing import TYPE_CHECKING
 
 from kling_async import failpoints
-from kling_async.endings import in_doubt, succeeded
+from kling_async.endings import succeeded
 from kling_async.errors import (
     AuthenticationError,
     CapacityError,
     ConnectionFailedError,
-    GatewayUnavailableError,
     InsufficientCreditsError,
     KlingError,
     PermissionDeniedError,
@@ -22,13 +21,12 @@ from kling_async.errors import (
     RateLimitError,
     SessionClosedError,
 )
-from kling_async.flow.fate import Fate, fate_of
+from kling_async.flow.decision import Fate, decide, in_doubt
 from kling_async.gateways.protocol import Accepted
 from kling_async.network import Fence
 from kling_async.requests import Request
 from kling_async.results import Snapshot, Status
 from kling_async.task import TaskFuture
-from kling_async.wire import is_task_id
 
 if TYPE_CHECKING:
     from kling_async.engine import Engine
@@ -55,29 +53,25 @@ class Submitting:
             raise
         except Exception as error:
             log.exception("the adapter %s returned something odd", self._engine.gateway.name)
-            failure = ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter")
-            if fence.sent:
-                self._doubt(job, failure)
-            else:
-                self._engine.fail(job, failure.evolve(charged="no"))
+            self._end(job, ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter"), fence)
 
     async def _send(self, job: TaskFuture, fence: Fence) -> None:
         engine = self._engine
         job.attempts += 1
         sent_at = engine.now()
-        failure: KlingError | None = None
+        said: Accepted | KlingError
         try:
             assert job.request is not None  # noqa: S101 - only jobs with a request are queued
             exchange = engine.gateway.submit(job.request, self._identity(job))
-            accepted = await engine.talk.hold(exchange, timeout=engine.timeouts.submit, fence=fence, fresh=True)
+            said = await engine.talk.hold(exchange, timeout=engine.timeouts.submit, fence=fence, fresh=True)
             failpoints.reach("submit.answered")
-            _check_id(accepted)
         except KlingError as error:
-            failure = error
-        if failure is None:
-            await self.accept(job, accepted, sent_at)
-        else:
-            await self._refused(job, failure.evolve(stage=failure.stage or "submit"), fence, sent_at)
+            said = error
+        decision = decide(said, sent=fence.sent, answer=fence.answer, dedupes=engine.gateway.dedupes_by_key)
+        if decision.accepted is not None:
+            await self.accept(job, decision.accepted, sent_at)
+        elif decision.error is not None:
+            await self._refused(job, decision.fate, engine.talk.clean(decision.error), fence, sent_at)
 
     async def accept(self, job: TaskFuture, accepted: Accepted, sent_at: float = -math.inf) -> None:
         """The gateway has the job: keep its id before anybody sees it, and plan the first look."""
@@ -118,10 +112,9 @@ class Submitting:
             return False
         return True
 
-    async def _refused(self, job: TaskFuture, error: KlingError, fence: Fence, sent_at: float) -> None:
+    async def _refused(self, job: TaskFuture, fate: Fate, error: KlingError, fence: Fence, sent_at: float) -> None:
         engine = self._engine
         self._learn(job, error, sent_at)
-        fate = fate_of(error, sent=fence.sent, dedupes=engine.gateway.dedupes_by_key)
         if fate is Fate.REJECTED:
             if fence.sent:
                 engine.gate.answered(engine.now())
@@ -218,11 +211,9 @@ class Submitting:
             return None
         try:
             found = await engine.control(exchange)
-            if found is not None:
-                _check_id(found)
         except KlingError:
             return None  # a missed look
-        return found
+        return None if found is None else decide(found, sent=True).accepted
 
     def _identity(self, job: TaskFuture) -> str:
         """Return the job's identity at the gateway; a derived key is unique already, a user's may be used again."""
@@ -233,18 +224,23 @@ class Submitting:
         return identity(self._engine.gateway.name, job.key, job.request)
 
     def _doubt(self, job: TaskFuture, cause: KlingError) -> None:
-        error = in_doubt(cause)
         job.task_id = job.task_id or cause.task_id
-        self._engine.fail(job, error, Status.IN_DOUBT)
+        self._engine.fail(job, in_doubt(cause), Status.IN_DOUBT)
+
+    def _end(self, job: TaskFuture, error: KlingError, fence: Fence) -> None:
+        """End a job whose try was broken off, by what is known of it; it is not tried again."""
+        decision = decide(error, sent=fence.sent)
+        ended = decision.error or error
+        if decision.fate is Fate.IN_DOUBT:
+            self._doubt(job, ended)
+        else:
+            self._engine.fail(job, ended)
 
     def _interrupted(self, job: TaskFuture, fence: Fence) -> None:
         """The event loop itself is going down in the middle of a POST."""
-        engine = self._engine
-        if fence.sent:
-            self._doubt(job, GatewayUnavailableError("the program was stopped while the request was under way"))
-        else:
+        if not fence.sent:
             _postpone(job)
-            engine.fail(job, SessionClosedError(gateway=engine.gateway.name))
+        self._end(job, SessionClosedError("the program was stopped", gateway=self._engine.gateway.name), fence)
 
 
 def _postpone(job: TaskFuture) -> None:
@@ -259,8 +255,3 @@ def identity(gateway: str, key: str, request: Request, attempt: int = 1) -> str:
 
     said = json.dumps([gateway, key, request_to(request), attempt], sort_keys=True)
     return f"kling-{hashlib.sha256(said.encode('utf-8', 'surrogatepass')).hexdigest()[:40]}"
-
-
-def _check_id(accepted: Accepted) -> None:
-    if not is_task_id(accepted.task_id):
-        raise ProtocolError("the gateway gave the job an id that cannot be used", code="bad_task_id")

@@ -18,14 +18,9 @@ from yarl import URL
 
 from kling_async._version import __version__
 from kling_async.addresses import is_public
-from kling_async.errors import (
-    ConnectionFailedError,
-    DownloadError,
-    KlingError,
-    ProtocolError,
-    ResponseLostError,
-)
+from kling_async.errors import DownloadError, KlingError, ProtocolError
 from kling_async.flow.backoff import retry_after
+from kling_async.flow.decision import unanswered
 from kling_async.network import Fence, Fetched
 from kling_async.wire import HttpRequest, HttpResponse
 
@@ -126,11 +121,8 @@ class AiohttpTransport:
         if isinstance(error, KlingError):
             return error
         sent = fence.sent if fence is not None else not isinstance(error, _NO_CONNECTION)
-        if not sent:
-            code, words = _connect_reason(error)
-            return ConnectionFailedError(f"no connection to {self._host}: {words}", code=code, stage="connect")
-        code, words = _lost_reason(error)
-        return ResponseLostError(f"the answer of {self._host} was lost: {words}", code=code)
+        code, words = _lost_reason(error) if sent else _connect_reason(error)
+        return unanswered(self._host, code, words, sent=sent)
 
     @asynccontextmanager
     async def fetch(

@@ -158,16 +158,33 @@ def _whole(text: str) -> int | None:
 _DECODER = json.JSONDecoder(parse_float=_finite, parse_int=_whole, parse_constant=lambda _: None)
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _paired(value: JSON) -> JSON:
+    """Return the value with halves of surrogate pairs as their escapes: no UTF-8 holds them."""
+    if isinstance(value, str):
+        return _HALF.sub(lambda found: ascii(found[0])[1:-1], value)
+    if isinstance(value, list):
+        return [_paired(item) for item in value]
+    if isinstance(value, dict):
+        return {_HALF.sub(lambda found: ascii(found[0])[1:-1], name): _paired(item) for name, item in value.items()}
+    return value
+
+
 def read_json(body: bytes) -> JSON:
-    """Read JSON that may be hostile: UTF-8 only, at most 32 levels deep.
+    """Read JSON that may be hostile: UTF-8 only, at most 32 levels deep, and nothing that could not be written again.
 
     Numbers that are not finite, or longer than 30 digits, are read as null: a number is a claim, and one absurd
-    number must not cost the sound task id beside it. Raises `ProtocolError` for anything that is not JSON.
+    number must not cost the sound task id beside it. Half of a surrogate pair is read as the six characters that
+    stood for it. Of two members of one name the last counts. Raises `ProtocolError` for anything that is not JSON.
     """
     if _too_deep(body):
         raise ProtocolError("the answer is nested too deeply", code="too_deep")
     try:
         value: JSON = _DECODER.decode(body.removeprefix(BOM_UTF8).decode())
+        if b"\\ud" in body or b"\\uD" in body:
+            value = _paired(value)
     except (ValueError, RecursionError):
         value, readable = None, False
     else:

@@ -11,8 +11,8 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.record import Record
 from kling_async.batch.states import State, Step
 from kling_async.batch.verdict import unclear
-from kling_async.endings import in_doubt
 from kling_async.errors import JournalError, SubmissionInDoubtError
+from kling_async.flow.decision import in_doubt
 from kling_async.gateways.protocol import Gateway
 from kling_async.results import Failure, Status, Success, Timing
 

@@ -1,12 +1,16 @@
 """Where the API key comes from, and what is wrong with one that cannot be; no message ever holds it."""
 
 import os
+import re
 from pathlib import Path
 
+from kling_async.cli.source import UnreadableError, chunks_of
 from kling_async.errors import ConfigurationError
 from kling_async.secret import Secret
 
 _QUOTES = "\"'`"
+_LONGEST = 8192
+_LIKE_A_KEY = re.compile(r"[\w~+=-]{20,}", re.ASCII)
 
 
 def variables(gateway: str) -> tuple[str, str]:
@@ -57,12 +61,24 @@ def key_for(gateway: str, file: str | None) -> str:
 
 
 def _read(file: str) -> str:
+    found = b""
     try:
-        with Path(file).open("rb") as opened:
-            return opened.read(8192).decode("latin-1").strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no such name is possible"
-    raise _error(f"the file {file} of --api-key-file cannot be read: {reason}")
+        for chunk in chunks_of(Path(file)):
+            found += chunk[: _LONGEST + 1]
+            if len(found) > _LONGEST:  # a device that never ends; such a key is refused for its length
+                break
+        return found.decode("latin-1").strip()
+    except UnreadableError as error:
+        reason = str(error)
+        found = b""
+    raise _error(f"{_shown(file)} {reason}")
+
+
+def _shown(file: str) -> str:
+    """Name the file, unless what was given may be the key itself."""
+    if not Path(file).exists() and _LIKE_A_KEY.fullmatch(file):
+        return "--api-key-file takes the name of a file, not a key; what was given"
+    return f"the file {file} of --api-key-file"
 
 
 def _error(words: str) -> ConfigurationError:

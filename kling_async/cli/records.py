@@ -1,8 +1,8 @@
 """From text to records: CSV with any usual separator, or JSON lines. What is broken is named, not repaired."""
 
 import csv
-import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
@@ -15,10 +15,16 @@ from kling_async.cli.words import count, one_line
 from kling_async.requests import KINDS
 
 SEPARATORS = ",;\t"
+NO_YAML = "YAML, which is not read; write CSV, or one JSON object a line"
 ADDED = ("error",)
 """Columns that a failures file adds to the input's own; they are not read."""
 MOST_ROWS = 200_000
+MOST_LINES = 4_000_000
+MOST_COLUMNS = 256
 LONGEST_LINE = 1024 * 1024
+_ANY_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_YAML = re.compile(r"(---|%YAML\b|- |[\w-]+:(\s|$))")
 
 
 @frozen
@@ -41,8 +47,10 @@ def records(text: str, kind: str) -> Iterator[Record | Problem]:
 
 
 def kind_of(name: str, text: str) -> str:
-    """Return "csv" or "jsonl", by the ending of the name, or by how the text begins."""
+    """Return "csv" or "jsonl", by the ending of the name, or by how the text begins. Raises `InputError` for YAML."""
     ending = name.lower().rpartition(".")[2] if "." in name else ""
+    if ending in ("yaml", "yml"):
+        raise InputError.about("file", f"is {NO_YAML}")
     if ending in ("csv", "tsv"):
         return "csv"
     if ending in ("jsonl", "ndjson"):
@@ -57,7 +65,7 @@ def _csv_records(text: str) -> Iterator[Record | Problem]:
         raise InputError.about("file", "is empty")
     if isinstance(header, Problem):
         raise InputError.about("header", header.message)
-    names = _columns(header)
+    names = _columns(header, text)
     number = 0
     for row in rows:
         if isinstance(row, Problem):
@@ -86,7 +94,7 @@ def _csv_rows(text: str) -> Iterator[list[str] | Problem]:
     """Yield the rows as the csv module reads them, and a problem for each that it cannot read."""
     first = text.lstrip().partition("\n")[0]
     separator = max(SEPARATORS, key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    reader = csv.reader(_csv_lines(text), delimiter=separator, strict=True)
     while True:
         begun = reader.line_num + 1
         try:
@@ -98,6 +106,21 @@ def _csv_rows(text: str) -> Iterator[list[str] | Problem]:
             continue
         if row:
             yield row
+
+
+def _csv_lines(text: str) -> Iterator[str]:
+    for number, line in enumerate(_lines(text, _ANY_LINE), 1):
+        if len(line) > LONGEST_LINE:
+            raise InputError.about(f"line {number}", f"is longer than {LONGEST_LINE:,} characters")
+        yield line
+
+
+def _lines(text: str, pattern: re.Pattern[str]) -> Iterator[str]:
+    """Yield the lines with their ends, never all at once. Raises `InputError` for too many."""
+    for number, found in enumerate(pattern.finditer(text)):
+        if number >= MOST_LINES:
+            raise InputError.about("file", f"has more than {MOST_LINES:,} lines; split it")
+        yield found[0]
 
 
 def _csv_reason(reason: str) -> str:
@@ -122,11 +145,14 @@ def _nearest(name: str, least: float = 0.6) -> str:
     return next(iter(get_close_matches(name.lower()[:60], known_columns(), n=1, cutoff=least)), "")
 
 
-def _columns(header: list[str]) -> list[str]:
+def _columns(header: list[str], text: str) -> list[str]:
     """Return the names of the columns. Raises `InputError` for those that nobody knows or that come twice."""
+    if len(header) > MOST_COLUMNS:
+        raise InputError.about("header", f"names {len(header):,} columns, more than {MOST_COLUMNS}")
     names = [name.strip() for name in header]
     if not any(name in known_columns() or _nearest(name, 0.75) for name in names):
-        raise InputError.about("header", f"names no known column; known are {', '.join(known_columns())}")
+        what = f"this looks like {NO_YAML}" if _YAML.match(text.lstrip()) else f"known are {', '.join(known_columns())}"
+        raise InputError.about("header", f"names no known column; {what}")
     problems = []
     for number, name in enumerate(names):
         if name in names[:number] and name:
@@ -140,12 +166,12 @@ def _columns(header: list[str]) -> list[str]:
 
 
 def _json_records(text: str) -> Iterator[Record | Problem]:
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(_lines(text, _LINE), 1):
         if not line.strip():
             continue
         place = f"line {number}"
         try:
-            yield Record(place, number, _json_object(line), text=False)
+            yield Record(place, number, _json_object(line.removesuffix("\n")), text=False)
         except _NotJsonError as error:
             yield Problem(place, "", str(error), row=number)
 

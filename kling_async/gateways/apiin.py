@@ -68,7 +68,7 @@ class ApiIn(Gateway):
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/api/v1/tasks/{segment(task_id)}")
         data = task_of(self.name, response, _data(opened(self.name, response, known=_TYPES)))
-        same_task(self.name, task_id, data.get("task_id") or data.get("id"))
+        same_task(self.name, task_id, data)
         return {task_id: snapshot_of(task_id, data)}
 
     def estimate(self, request: Request) -> Cost | None:

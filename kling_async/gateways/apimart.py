@@ -19,7 +19,18 @@ from kling_async.errors import (
 from kling_async.gateways.apimart_body import body_of_request
 from kling_async.gateways.asking import bearer
 from kling_async.gateways.protocol import Accepted, Gateway
-from kling_async.gateways.reading import amount, judged, kept, moment, reason_in, record, share, urls_in, words
+from kling_async.gateways.reading import (
+    amount,
+    ids_in,
+    judged,
+    kept,
+    moment,
+    reason_in,
+    record,
+    share,
+    urls_in,
+    words,
+)
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of
 from kling_async.requests import KINDS, Request
 from kling_async.results import Balance, Snapshot
@@ -85,7 +96,7 @@ class ApiMart(Gateway):
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/v1/tasks/{segment(task_id)}")
         data = task_of(self.name, response, record(opened(self.name, response, known=_CODES).get("data")))
-        same_task(self.name, task_id, data.get("id") or data.get("task_id"))
+        same_task(self.name, task_id, data)
         return {task_id: _snapshot(task_id, data)}
 
     def balance(self) -> Exchange[Balance]:
@@ -109,10 +120,11 @@ class ApiMart(Gateway):
         part = Part("file", filename, content_type, data)
         response = yield HttpRequest("POST", "/v1/uploads/images", parts=(part,))
         body = opened(self.name, response, known=_CODES)
-        urls = urls_in(body.get("url"), record(body.get("data")))
-        if not urls:
+        named = urls_in(body.get("url"), record(body.get("data")))
+        url = next((each for each in named if each.startswith(("https://", "http://"))), None)
+        if url is None:
             raise ProtocolError("the answer names no URL", gateway=self.name, code="no_url", raw=response.excerpt())
-        return urls[0]
+        return url
 
     def authorize(self, request: HttpRequest, now: float) -> HttpRequest:
         """Add the bearer key."""
@@ -159,5 +171,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
-        named=bool(data.get("id") or data.get("task_id")),
+        named=bool(ids_in(data)),
     )

@@ -24,7 +24,7 @@ from kling_async.gateways.asking import (
 )
 from kling_async.gateways.prices import KLING3API, cost_of
 from kling_async.gateways.protocol import Accepted, Gateway
-from kling_async.gateways.reading import amount, judged, kept, moment, reason_in, record, urls_in, words
+from kling_async.gateways.reading import amount, ids_in, judged, kept, moment, reason_in, record, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, TextToVideo, VideoEdit, default_model
 from kling_async.results import Cost, Snapshot
@@ -85,7 +85,7 @@ class Kling3Api(Gateway):
         (task_id,) = task_ids
         response = yield HttpRequest("GET", "/api/status", query={"task_id": task_id})
         data = task_of(self.name, response, record(opened(self.name, response, known=_CODES).get("data")))
-        same_task(self.name, task_id, data.get("task_id"))
+        same_task(self.name, task_id, data)
         return {task_id: snapshot_of(task_id, data)}
 
     def estimate(self, request: Request) -> Cost | None:
@@ -137,7 +137,9 @@ def _body(request: Request) -> dict[str, Any]:
 def _accepted(response: HttpResponse) -> Accepted:
     body = opened(Kling3Api.name, response, known=_CODES, submitting=True)
     data = record(body.get("data"))
-    task_id = required_id(Kling3Api.name, response, data.get("task_id"), data.get("id"), body.get("task_id"))
+    named = (data.get("task_id"), data.get("id"), body.get("task_id"))
+    # Its documented ids are texts, n75abc123kling3; whether it would find a task by a number nobody knows.
+    task_id = required_id(Kling3Api.name, response, *named, numbers=False)
     return Accepted(task_id, snapshot_of(task_id, data))
 
 
@@ -166,5 +168,5 @@ def snapshot_of(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
-        named=bool(data.get("task_id") or data.get("id")),
+        named=bool(ids_in(data)),
     )

@@ -8,7 +8,19 @@ from attrs import define, field
 from kling_async.errors import KlingError, QuotaExhaustedError, RateLimitError
 from kling_async.gateways.asking import bearer, check_duration, check_prompt, merged, refuse_model, refuse_unknown
 from kling_async.gateways.protocol import Accepted, Gateway
-from kling_async.gateways.reading import amount, judged, kept, moment, reason_in, record, seconds, share, urls_in, words
+from kling_async.gateways.reading import (
+    amount,
+    ids_in,
+    judged,
+    kept,
+    moment,
+    reason_in,
+    record,
+    seconds,
+    share,
+    urls_in,
+    words,
+)
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import Request, TextToVideo, default_model
 from kling_async.results import Snapshot
@@ -53,7 +65,7 @@ class KlingGenerator(Gateway):
         response = yield HttpRequest("GET", f"/v1/jobs/{segment(task_id)}")
         body = self._opened(response)
         data = task_of(self.name, response, record(body.get("data")) or body)
-        same_task(self.name, task_id, data.get("job_id") or data.get("id"))
+        same_task(self.name, task_id, data)
         return {task_id: _snapshot(task_id, data)}
 
     def authorize(self, request: HttpRequest, now: float) -> HttpRequest:
@@ -119,5 +131,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
-        named=bool(data.get("job_id") or data.get("task_id") or data.get("id")),
+        named=bool(ids_in(data)),
     )

@@ -38,6 +38,9 @@ class Gateway(Protocol):
     * `RateLimitError`, `CapacityError`, and any error with ``charged="no"``: surely not accepted; sent again later.
     * every other error: in doubt.
 
+    None of it is believed against the wire: without a whole answer, or behind a redirect or a 5xx that the adapter does
+    not document as not executed (`GatewayUnavailableError` with ``charged="no"``), a paid POST is in doubt.
+
     Derive from this class to inherit the defaults of what a gateway cannot do.
     """
 

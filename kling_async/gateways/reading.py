@@ -51,10 +51,16 @@ def record(value: JSON) -> Mapping[str, Any]:
     return mapping(value)
 
 
+def ids_in(data: Mapping[str, Any]) -> list[object]:
+    """Return what an answer names its task by: `task_id` and `job_id`, or `id` where it has neither."""
+    named = [value for value in (data.get("task_id"), data.get("job_id")) if value]
+    return named or [value for value in (data.get("id"),) if value]
+
+
 def words(value: object, limit: int = 2048) -> str | None:
-    """Return a text as bounded, printable characters; None for anything else and for nothing."""
+    """Return a text as one line of bounded, printable characters; None for anything else and for nothing."""
     text = value.strip() if isinstance(value, str) else ""
-    return bounded(text, limit) if text else None
+    return bounded(" ".join(text[: 2 * limit + 2].splitlines()), limit) if text else None
 
 
 def _number(value: object) -> Decimal | None:
@@ -179,9 +185,7 @@ def unwrapped(text: str) -> tuple[str | None, str]:
     message = words(inner.get("message")) or words(document.get("error"))
     if message is None:
         return None, text
-    status, number = words(inner.get("status"), 100), inner.get("code")
-    code = status or (str(number) if isinstance(number, (int, str)) and not isinstance(number, bool) else None)
-    return code or None, message
+    return words(inner.get("status"), 100) or text_code(inner.get("code")), message
 
 
 def reason_in(*places: object) -> tuple[str | None, str | None]:
@@ -190,14 +194,14 @@ def reason_in(*places: object) -> tuple[str | None, str | None]:
         value = place[0] if isinstance(place, list) else place
         if isinstance(value, str) and value.strip() and value.strip().lower() not in ("success", "succeed", "ok"):
             code, message = unwrapped(value)
-            return code, bounded(message, 2048)
+            return code, words(message)
         if isinstance(value, dict) and value:
             said = words(value.get("message")) or words(value.get("msg")) or words(value.get("detail"))
             inner, message = unwrapped(said) if said else (None, "")
             code = text_code(value.get("code")) or text_code(value.get("type")) or inner
             if is_ok(code) and not message:
                 continue
-            return code, bounded(message, 2048) or None
+            return code, words(message)
     return None, None
 
 

@@ -17,7 +17,17 @@ from kling_async.errors import (
     RateLimitError,
     UnsupportedError,
 )
-from kling_async.gateways.reading import is_ok, mapping, reason_in, record, status_of, task_id_in, text_code, words
+from kling_async.gateways.reading import (
+    ids_in,
+    is_ok,
+    mapping,
+    reason_in,
+    record,
+    status_of,
+    task_id_in,
+    text_code,
+    words,
+)
 from kling_async.wire import JSON, HttpResponse, is_task_id
 
 _BY_STATUS: Mapping[int, type[KlingError]] = {
@@ -159,10 +169,10 @@ def task_of(gateway: str, response: HttpResponse, data: Mapping[str, Any]) -> Ma
     return data
 
 
-def same_task(gateway: str, asked: str, *named: object) -> None:
+def same_task(gateway: str, asked: str, data: Mapping[str, Any]) -> None:
     """Raise `ProtocolError` (other_task) for an answer that is about another task than the one asked about."""
-    for value in named:
-        if value is not None and value != "" and str(value) != asked:
+    for value in ids_in(data):
+        if str(value) != asked:
             raise ProtocolError("the answer is about another task", gateway=gateway, code="other_task", task_id=asked)
 
 
@@ -236,8 +246,15 @@ def no_contradiction(gateway: str, response: HttpResponse, body: Mapping[str, An
         raise unreadable(gateway, response, "contradiction", words, task_id=str(named))
 
 
-def required_id(gateway: str, response: HttpResponse, *candidates: object) -> str:
-    """Return the task id of an accepted submit. Raises `ProtocolError` where there is none that can be used."""
+def required_id(gateway: str, response: HttpResponse, *candidates: object, numbers: bool = True) -> str:
+    """Return the task id of an accepted submit. Raises `ProtocolError` where there is none that can be used.
+
+    With `numbers=False` a number is no id of this gateway: the job is in doubt, and the number is kept as its id.
+    """
+    first = next((value for value in candidates if value not in (None, "")), None)
+    if not numbers and type(first) is int and is_task_id(str(first)):
+        words = "the gateway named the task with a number, which none of its ids is"
+        raise unreadable(gateway, response, "bad_task_id", words, task_id=str(first))
     try:
         task_id = task_id_in(*candidates)
     except ProtocolError as error:

@@ -1,4 +1,4 @@
-"""Laws of backoff, poll plan, fate and the account."""
+"""Laws of backoff, poll plan and the account."""
 
 import itertools
 import math
@@ -13,18 +13,12 @@ from hypothesis import strategies as st
 
 from kling_async import errors
 from kling_async.errors import (
-    CapacityError,
-    ConnectionFailedError,
-    GatewayUnavailableError,
     InsufficientCreditsError,
     KlingError,
     QuotaExhaustedError,
-    RateLimitError,
-    SubmissionInDoubtError,
 )
 from kling_async.flow.account import Account
 from kling_async.flow.backoff import SHORTEST, backoff, retry_after
-from kling_async.flow.fate import Fate, fate_of
 from kling_async.results import Cost
 from kling_async.settings import PollPlan, RetryPolicy
 
@@ -73,36 +67,6 @@ def test_retry_after_never_raises_and_never_returns_nonsense(text):
 )
 def test_retry_after_that_says_nothing_is_none(junk):
     assert retry_after(junk, 1_700_000_000.0) is None
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-@pytest.mark.parametrize("dedupes", [False, True])
-def test_what_may_have_been_accepted_is_never_sent_again_without_a_key(kind, dedupes):
-    error = kind("x", charged="unknown")
-    fate = fate_of(error, sent=True, dedupes=dedupes)
-    if fate is Fate.AGAIN:
-        assert dedupes or kind in (RateLimitError, CapacityError)
-    if kind in (errors.ResponseLostError, errors.ProtocolError, GatewayUnavailableError, SubmissionInDoubtError):
-        assert fate is (Fate.AGAIN if dedupes else Fate.IN_DOUBT)
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-def test_what_was_not_sent_is_never_in_doubt(kind):
-    assert fate_of(kind("x"), sent=False, dedupes=False) is not Fate.IN_DOUBT
-
-
-def test_a_connection_that_failed_is_tried_again_but_not_a_certificate():
-    assert fate_of(ConnectionFailedError(code="refused"), sent=False, dedupes=False) is Fate.AGAIN
-    assert fate_of(ConnectionFailedError(code="tls"), sent=False, dedupes=False) is Fate.REJECTED
-
-
-def test_documented_as_not_executed_is_sent_again():
-    assert fate_of(GatewayUnavailableError(charged="no"), sent=True, dedupes=False) is Fate.AGAIN
-
-
-def test_an_indeterminate_result_or_a_contradiction_is_in_doubt_even_with_a_key():
-    for code in ("idempotency_result_indeterminate", "contradiction"):
-        assert fate_of(GatewayUnavailableError(code=code), sent=True, dedupes=True) is Fate.IN_DOUBT
 
 
 costs = st.none() | st.builds(Cost, st.decimals(0, 10_000, allow_nan=False, allow_infinity=False, places=2))

@@ -1,0 +1,113 @@
+"""The traces of a secret: what it looks like where somebody echoes it, plain or in disguise, and how it is masked."""
+
+import re
+from base64 import b64encode
+from functools import lru_cache
+
+MASK = "***"
+BEGINNING = 8
+"""So many first characters of a secret are a trace of it, wherever they stand."""
+CUT_OFF = 6
+"""And so many at the end of a text, which may have been cut off inside the secret."""
+
+_GAP = r"(?:\s|\\[nrt]){0,4}"
+_UNIT = re.compile(r"\\+|.")
+_NAMES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
+_BASE64 = {"+": r"(?:[+\-]|%2[bB])", "/": r"(?:\\?/|_|%2[fF])"}
+_MORE_BASE64 = r"(?:[A-Za-z0-9+/_=\-]|%2[bfBF]|%3[dD]|\\/)*"
+
+
+class Traces:
+    """Finds and masks the traces of one secret in texts.
+
+    It is found in its own letters or in those of the other case, escaped for JSON, HTML or a URL, with line breaks and
+    blanks in between, as hexadecimal digits, and in Base64, also as a part of something longer. Where only its
+    beginning is echoed, that is masked as far as it goes. A secret of fewer than 8 characters is found whole only.
+    """
+
+    __slots__ = ("_hint", "_others", "_rest", "_start")
+
+    def __init__(self, secret: str) -> None:
+        units = _UNIT.findall(secret)
+        first = _GAP.join(map(_spelled, units[:CUT_OFF]))
+        others = []
+        if len(secret) >= BEGINNING:
+            others.append(_disguises(secret[:BEGINNING].encode()))
+        # Every trace begins with one of these; most texts hold none, and need no other look.
+        self._hint = re.compile("|".join([first, *others]))
+        if len(units) > CUT_OFF:
+            others.append(rf"{first}(?:{_GAP}{_spelled(units[CUT_OFF])})?(?=…?\Z)")
+        self._start = re.compile(_GAP.join(map(_spelled, units[:BEGINNING])))
+        self._rest = tuple(units[BEGINNING:])
+        self._others = tuple(map(re.compile, others))
+
+    def found_in(self, text: str) -> bool:
+        """Tell whether `masked` would change a text."""
+        if self._hint.search(text) is None:
+            return False
+        return any(pattern.search(text) for pattern in (self._start, *self._others))
+
+    def masked(self, text: str) -> str:
+        """Return a text with every trace in it replaced by `***`."""
+        if not self.found_in(text):
+            return text
+        pieces, done = [], 0
+        while found := self._start.search(text, done):
+            pieces += [text[done : found.start()], MASK]
+            done = self._end_of(text, found.end())
+        clean = "".join((*pieces, text[done:]))
+        for pattern in self._others:
+            clean = pattern.sub(MASK, clean)
+        return clean
+
+    def _end_of(self, text: str, end: int) -> int:
+        """Return where a trace ends whose beginning ends at `end`."""
+        for unit in self._rest:
+            found = _next(unit).match(text, end)
+            if found is None:
+                break
+            end = found.end()
+        return end
+
+
+@lru_cache(maxsize=16)
+def traces_of(secret: str) -> Traces:
+    """Return the traces of a secret of at least one character."""
+    return Traces(secret)
+
+
+@lru_cache(maxsize=512)
+def _next(unit: str) -> re.Pattern[str]:
+    return re.compile(_GAP + _spelled(unit))
+
+
+def _spelled(unit: str) -> str:
+    """Return a pattern of all the ways to write one character, or several backslashes in a row.
+
+    Each way begins with a plain character where it can: `re` then skips what begins otherwise quickly, as it does not
+    where case is ignored.
+    """
+    char, times = unit[0], len(unit)
+    code = _either_case(f"{ord(char):02x}")
+    ways = [rf"%(?:25)*{code}", rf"\\\\*u00{code}", rf"\\\\*x{code}", rf"&#0*{ord(char)};", rf"&#[xX]0*{code};"]
+    if char in _NAMES:
+        ways.append(f"&{_NAMES[char]};")
+    if char == "\\":
+        return rf"(?:(?:{'|'.join(ways)}){{{times}}}|\\{{{times},}})"
+    if not char.isalnum():
+        ways.append(rf"\\\\*{re.escape(char)}")
+    return f"(?:{'|'.join([*dict.fromkeys(map(re.escape, (char, char.swapcase()))), *ways])})"
+
+
+def _either_case(digits: str) -> str:
+    return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
+
+
+def _disguises(beginning: bytes) -> str:
+    """Return a pattern for Base64 and hexadecimal digits that begin, or go on, with these bytes."""
+    ways = [f"{_either_case(beginning.hex())}[0-9a-fA-F]*"]
+    for before in range(3):  # where in a group of three the secret begins
+        text = b64encode(b"\0" * before + beginning).decode()
+        sure = text[(before * 8 + 5) // 6 : (before + len(beginning)) * 8 // 6]
+        ways.append("".join(_BASE64.get(char, char) for char in sure) + _MORE_BASE64)
+    return "|".join(ways)

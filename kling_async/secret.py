@@ -2,6 +2,7 @@
 
 import hmac
 import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from kling_async.errors import ConfigurationError
@@ -17,7 +18,7 @@ class Secret:
             which could not be sent in a header. The message does not hold the key.
     """
 
-    __slots__ = ("_text",)
+    __slots__ = ("_told",)  # a function: what walks over attributes, like `rich.inspect`, meets no text
 
     def __init__(self, text: "str | Secret") -> None:
         plain = text.reveal() if isinstance(text, Secret) else text
@@ -28,20 +29,20 @@ class Secret:
                 field="api_key",
                 stage="validate",
             )
-        self._text = plain
+        self._told: Callable[[], str] = lambda: plain
 
     def reveal(self) -> str:
         """Return the secret itself."""
-        return self._text
+        return self._told()
 
     def __repr__(self) -> str:
         return "Secret(***)"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
+        return isinstance(other, Secret) and hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
 
     def __hash__(self) -> int:
-        return hash((Secret, self._text))
+        return hash((Secret, self.reveal()))
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not pickled")

@@ -4,8 +4,8 @@ import json
 import math
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Generator, Mapping
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, NoReturn, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from attrs import field, frozen
@@ -33,6 +33,40 @@ class Part:
     data: bytes = field(repr=False)
 
 
+class Headers(Mapping[str, str]):
+    """Header fields that are sent and not shown, since credentials are among them: the repr names them only.
+
+    They are not pickled either.
+    """
+
+    __slots__ = ("_told",)
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        held = dict(fields)
+        self._told: Callable[[], dict[str, str]] = lambda: held
+
+    def __getitem__(self, name: str) -> str:
+        return self._told()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._told())
+
+    def __len__(self) -> int:
+        return len(self._told())
+
+    def __repr__(self) -> str:
+        return f"<Headers {', '.join(self)}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("header fields are not pickled: credentials may be among them")
+
+    def __copy__(self) -> "Headers":
+        return self
+
+    def __deepcopy__(self, memo: Any) -> "Headers":
+        return self
+
+
 @frozen
 class HttpRequest:
     """One request, relative to the gateway's base URL; it holds no secret until `Gateway.authorize` adds one.
@@ -43,7 +77,7 @@ class HttpRequest:
         query: parameters, encoded when the URL is built.
         json: the body, or None for a request without one.
         parts: files of a multipart form, instead of `json`.
-        headers: header fields; left out of the repr, since `authorize` puts the credentials here.
+        headers: header fields; `authorize` puts the credentials here, so nothing shows what they hold.
     """
 
     method: str
@@ -51,7 +85,7 @@ class HttpRequest:
     query: Mapping[str, str] = field(factory=dict)
     json: Mapping[str, Any] | None = None
     parts: tuple[Part, ...] = ()
-    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, converter=Headers, repr=False)
 
     def url(self, base_url: str) -> str:
         """Return the full URL under `base_url`, with the query percent-encoded."""
@@ -75,13 +109,13 @@ class HttpResponse:
 
     Args:
         status: the real HTTP status.
-        headers: header fields by lower-case name.
+        headers: header fields by lower-case name; left out of the repr, since some echo what was sent.
         body: the bytes, bounded and decompressed.
         retry_after: seconds to wait, from `Retry-After` in either of its forms, or None.
     """
 
     status: int
-    headers: Mapping[str, str] = field(factory=dict)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     retry_after: float | None = None
 

@@ -14,7 +14,7 @@ import kling_async.testing
 
 ROOT = Path(kling_async.__file__).parent
 FLOORS = [
-    ["errors", "_version", "failpoints"],
+    ["traces", "errors", "_version", "failpoints"],
     ["secret", "requests", "results", "settings", "wire", "mp4"],
     ["rows", "addresses", "kept"],
     ["gateways", "flow"],
@@ -29,7 +29,20 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 APART = {"sandbox", "testing", "__init__"}
-PURE = ("errors", "requests", "results", "settings", "wire", "rows", "addresses", "mp4", "secret", "gateways/", "flow/")
+PURE = (
+    "errors",
+    "traces",
+    "requests",
+    "results",
+    "settings",
+    "wire",
+    "rows",
+    "addresses",
+    "mp4",
+    "secret",
+    "gateways/",
+    "flow/",
+)
 
 
 def modules():

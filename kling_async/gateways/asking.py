@@ -1,11 +1,11 @@
 """Checks and small conversions that the adapters share on the way out."""
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
+from kling_async.addresses import is_private_host
 from kling_async.gateways.refusals import invalid, unsupported
 from kling_async.requests import Request, Shot, defaults_of
 from kling_async.secret import Secret
@@ -14,8 +14,11 @@ from kling_async.wire import HttpRequest
 
 def bearer(request: HttpRequest, key: Secret) -> HttpRequest:
     """Return the request with `Authorization: Bearer`, as every one of these gateways documents it."""
-    headers = {**request.headers, "Authorization": f"Bearer {key.reveal()}"}
-    return HttpRequest(request.method, request.path, request.query, request.json, request.parts, headers)
+    # Written in one go: no name here holds the key, which a traceback with locals would show.
+    return HttpRequest(
+        *(request.method, request.path, request.query, request.json, request.parts),
+        {**request.headers, "Authorization": f"Bearer {key.reveal()}"},
+    )
 
 
 def refuse_unknown(gateway: str, request: Request, supported: Iterable[str]) -> None:
@@ -88,11 +91,7 @@ def _check_url(gateway: str, name: str, url: str) -> None:
     if url.startswith("data:"):
         raise unsupported(gateway, name, f"takes no inline data as {name}; give a public URL")
     host = (urlsplit(url).hostname or "").rstrip(".")
-    try:
-        private = not ipaddress.ip_address(host).is_global
-    except ValueError:
-        private = host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
-    if private:
+    if is_private_host(host):
         raise invalid(gateway, name, f"{host} is not a public host, so the gateway cannot fetch from it")
 
 

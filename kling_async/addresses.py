@@ -1,6 +1,8 @@
 """Which addresses and URLs a download may use. Pure: literals in, verdicts out."""
 
 import ipaddress
+import re
+import unicodedata
 from collections.abc import Iterable
 from urllib.parse import SplitResult, urlsplit
 
@@ -45,6 +47,18 @@ def is_public(text: str) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     return not any(address.version == network.version and address in network for network in _CLOSED)
+
+
+def is_private_host(host: str) -> bool:
+    """Tell by its name alone that a host is not on the public internet, or that its name hides an address."""
+    plain = re.sub("[\u3002\uff0e\uff61]", ".", host)  # what names of other scripts have for a dot
+    name = unicodedata.normalize("NFKC", plain).rstrip(".").lower()
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        hidden = name.isascii() and _odd_host(name)
+        return hidden or "." not in name or name.endswith((".localhost", ".local", ".internal"))
+    return not is_public(name)
 
 
 def checked_url(url: str) -> SplitResult:

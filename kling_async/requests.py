@@ -14,9 +14,10 @@ from kling_async.errors import Fault, InvalidRequestError, shown
 QUALITIES = ("std", "pro", "4k")
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
 SHORTEST, LONGEST = 3, 120
-MAX_SHOTS = 100
+MAX_ITEMS = 100
+"""Of shots, subjects or pictures: many more than any gateway takes."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -73,6 +74,9 @@ def _url(name: str, value: object, code: str = "INVALID_PARAMETER") -> Iterator[
 def _items(name: str, value: object, kind: type) -> Iterator[Fault]:
     if not isinstance(value, tuple):
         yield Fault(name, "INVALID_PARAMETER", f"{shown(value)} is not a list")
+        return
+    if len(value) > MAX_ITEMS:
+        yield Fault(name, "INVALID_PARAMETER", f"{len(value)} {name} are more than {MAX_ITEMS}")
         return
     for item in value:
         if not isinstance(item, kind):
@@ -187,8 +191,6 @@ class _Request:
             yield from _text("negative_prompt", self.negative_prompt)
         yield from _scale(self.cfg_scale)
         yield from _items("shots", self.shots, Shot)
-        if isinstance(self.shots, tuple) and len(self.shots) > MAX_SHOTS:
-            yield Fault("shots", "INVALID_PARAMETER", f"{len(self.shots)} shots are more than {MAX_SHOTS}")
         yield from _items("subjects", self.subjects, Subject)
         if self.watermark is not None:
             yield from _flag("watermark", self.watermark)

@@ -14,7 +14,7 @@ from cattrs import ClassValidationError, Converter, transform_error
 from cattrs.errors import ForbiddenExtraKeysError
 
 from kling_async.errors import Fault, InvalidRequestError, bounded, shown
-from kling_async.requests import KINDS, Request, said
+from kling_async.requests import KINDS, MAX_ITEMS, Request, said
 
 NAMING = ("id", "key")
 DEFAULT_KIND = "text-to-video"
@@ -135,7 +135,7 @@ def _unreadable(message: str) -> _Unreadable:
 def _structured(value: Any, hint: Any) -> Any:
     """Build the `Shot`s and `Subject`s of a list; every other value is left for the request to check."""
     inner = _item_of(hint)
-    if inner is None or not has(inner) or not isinstance(value, (list, tuple)):
+    if inner is None or not has(inner) or not isinstance(value, (list, tuple)) or len(value) > MAX_ITEMS:
         return value
     built, problems = [], []
     for number, item in enumerate(value, 1):

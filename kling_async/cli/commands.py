@@ -16,14 +16,14 @@ from kling_async.cli.codes import UNEXPECTED, USAGE
 from kling_async.cli.intake import address_of, bounds_of, changed_rows, held_by, kept, planned, twin_of, unsent, unused
 from kling_async.cli.on_record import command
 from kling_async.cli.order import BatchOrder
-from kling_async.cli.output import json_line, talk
+from kling_async.cli.output import plain_json, talk
 from kling_async.cli.problems import InputError, Problem, problem_lines
 from kling_async.cli.reading import Reading, read_jobs
 from kling_async.cli.setup import Setup
 from kling_async.cli.showing import Look
 from kling_async.cli.spending import agreed, priced
 from kling_async.cli.store import Store
-from kling_async.cli.words import count, one_line
+from kling_async.cli.words import count, one_line, recordable
 from kling_async.download import FREE_SPACE_KEPT
 from kling_async.requests import Request
 from kling_async.session import KlingSession
@@ -96,7 +96,7 @@ def run_file(given: Mapping[str, Any]) -> int:
     if left and not setup.sandbox and not agreed(price, bounds.budget, yes=given["yes"], held=held_by(path)):
         return USAGE
     store.prepare()
-    directory = None if given["no_download"] else made_directory(output)
+    directory = None if given["no_download"] else kept_directory(output)
     order = BatchOrder(
         path=path,
         setup=setup,
@@ -104,7 +104,7 @@ def run_file(given: Mapping[str, Any]) -> int:
         bounds=bounds,
         directory=None if directory is None else Path(output),
         items=items,
-        source=name if name == "-" else str(Path(name).resolve()),
+        source=name if name == "-" else recordable(str(Path(name).resolve())),
         sidecar=given["sidecar"],
         store=given["store"],
         content=reading.content.hex(),
@@ -133,18 +133,18 @@ def checked(name: str, kind: str | None, *, look: Look, skip: bool = False) -> R
         return reading
     bad = count(reading.bad_rows, "row is", "rows are")
     if skip:
-        _list(f"{shown}: {bad} not valid and left out", reading.problems, look)
+        _list(f"{shown}: {bad} not valid and left out", reading.problems, look, reading.unlisted)
         return reading
-    _list(f"{shown} cannot run: {bad} not valid, nothing was sent", reading.problems, look)
+    _list(f"{shown} cannot run: {bad} not valid, nothing was sent", reading.problems, look, reading.unlisted)
     if reading.jobs:
         talk(f"\n  Go on with the {count(len(reading.jobs), 'good row')}: add --skip-invalid")
     sys.exit(USAGE)
 
 
-def _list(headline: str, problems: Sequence[Problem], look: Look) -> None:
+def _list(headline: str, problems: Sequence[Problem], look: Look, unlisted: int = 0) -> None:
     talk(headline)
     talk("")
-    for line in problem_lines(problems):
+    for line in problem_lines(problems, unlisted):
         talk(line)
     if look.json:
         from kling_async.cli.output import Output
@@ -178,6 +178,14 @@ def tell_refused(setup: Setup, requests: Sequence[Request], look: Look) -> None:
         talk(f"{setup.name} cannot make {bad:,} of {rows}: {fail} nothing; `kling plan` names why")
 
 
+def kept_directory(name: str) -> Path:
+    """Return the directory for the videos of a run on record, made if need be."""
+    place = str(Path(name).absolute())
+    if recordable(place) != place:
+        raise click.BadParameter(f"{one_line(place)} is not UTF-8, so no journal can hold it.", param_hint="'-o'")
+    return made_directory(name)
+
+
 def made_directory(name: str) -> Path:
     """Return the directory for the videos, made if need be; one that takes no file ends all (exit code 2)."""
     directory = Path(name)
@@ -202,7 +210,7 @@ def made_directory(name: str) -> Path:
 
 def print_json(value: Any) -> None:
     """Write one JSON document on stdout."""
-    _print([json_line(value)])
+    _print([plain_json(value)])
 
 
 def print_lines(lines: Sequence[str]) -> None:

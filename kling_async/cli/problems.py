@@ -41,12 +41,12 @@ class InputError(Exception):
         return cls([Problem(place, field, message)])
 
 
-def problem_lines(problems: Sequence[Problem]) -> list[str]:
-    """Return one aligned line for each of the first problems, and how many more there are."""
+def problem_lines(problems: Sequence[Problem], unlisted: int = 0) -> list[str]:
+    """Return one aligned line for each of the first problems, and how many more there are, also unlisted ones."""
     if not problems:
         return []
     shown = problems[:MOST_SHOWN]
     cells = [(one_line(each.place, 40), one_line(each.field or "-", 40), one_line(each.message)) for each in shown]
-    more = len(problems) - len(shown)
+    more = len(problems) - len(shown) + unlisted
     lines = [f"  {line}" for line in columns(cells)]
     return lines + ([f"  and {count(more, 'more', 'more')}"] if more else [])

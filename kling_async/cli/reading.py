@@ -16,6 +16,9 @@ from kling_async.errors import InvalidRequestError
 from kling_async.requests import Request
 from kling_async.rows import request_from, row_key
 
+MOST_KEPT = 10_000
+"""Problems of one file that are kept; the rest is counted."""
+
 
 @frozen
 class Named:
@@ -41,12 +44,16 @@ class Job(Named):
 
 @frozen
 class Reading:
-    """What a job file holds: the jobs, what is wrong with the other rows, the number of rows, and a hash of it all."""
+    """What a job file holds: the jobs, what is wrong with the other rows, the number of rows, and a hash of it all.
+
+    `unlisted` counts what is wrong beyond the problems that are kept.
+    """
 
     jobs: tuple[Job, ...]
     problems: tuple[Problem, ...]
     rows: int
     content: bytes = b""
+    unlisted: int = 0
 
     @property
     def bad_rows(self) -> int:
@@ -83,22 +90,23 @@ class _Reader:
     rows: int = 0
     sound: list[tuple[Record, str | None, Request]] = field(factory=list)
     problems: list[Problem] = field(factory=list)
+    found: int = 0
     names: dict[str, str] = field(factory=dict)
 
     def take(self, item: Record | Problem) -> None:
         """Check one row."""
         self.rows += 1
         if isinstance(item, Problem):
-            self.problems.append(item)
+            self._note(item)
             return
-        before = len(self.problems)
+        before = self.found
         name = self._name(item)
         try:
             request = request_from(_asked(item.values), text=item.text)
         except InvalidRequestError as error:
             self._wrong(item, error)
             return
-        if len(self.problems) == before:
+        if self.found == before:
             self.sound.append((item, name, request))
 
     def _name(self, record: Record) -> str | None:
@@ -112,12 +120,17 @@ class _Reader:
             owner = self.names.setdefault(name, record.place)
             if owner != record.place:
                 what = f"{one_line(repr(name), 60)} is the name of {owner} already"
-                self.problems.append(Problem(record.place, "id", what, row=record.number))
+                self._note(Problem(record.place, "id", what, row=record.number))
         return name
 
     def _wrong(self, record: Record, error: InvalidRequestError) -> None:
         for fault in error.faults:
-            self.problems.append(Problem(record.place, fault.field, fault.message, fault.code, record.number))
+            self._note(Problem(record.place, fault.field, fault.message, fault.code, record.number))
+
+    def _note(self, problem: Problem) -> None:
+        self.found += 1
+        if len(self.problems) < MOST_KEPT:
+            self.problems.append(problem)
 
     def reading(self) -> Reading:
         """Return everything, with a name for each job that has none."""
@@ -126,7 +139,8 @@ class _Reader:
         for record, name, request in self.sound:
             key = name or self._free(record.number, width, request)
             jobs.append(Job(record.number, key, request, name is not None, _asked(record.values)))
-        return Reading(tuple(jobs), tuple(self.problems), self.rows)
+        unlisted = self.found - len(self.problems)
+        return Reading(tuple(jobs), tuple(self.problems), self.rows, unlisted=unlisted)
 
     def _free(self, number: int, width: int, request: Request) -> str:
         words = slug(request.prompt) or request.kind

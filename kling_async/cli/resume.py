@@ -15,7 +15,7 @@ from kling_async.batch.reading import Facts, Reading
 from kling_async.batch.states import State
 from kling_async.cli.batch_drive import drive_batch
 from kling_async.cli.codes import DONE, IN_DOUBT, USAGE, code_of_batch
-from kling_async.cli.commands import look_of, made_directory, ready
+from kling_async.cli.commands import kept_directory, look_of, ready
 from kling_async.cli.drive import on_loop
 from kling_async.cli.order import BatchOrder, bounds_again, setup_again
 from kling_async.cli.output import Output, talk
@@ -103,7 +103,7 @@ def _order(path: Path, facts: Facts, given: Mapping[str, Any]) -> BatchOrder:
         options["base_url"] = facts.base_url
     name = said.get("output", _place(options.get("output"), facts.directory))
     wanted = said.get("no_download") is not True and (options.get("download", True) or "output" in said)
-    directory = made_directory(str(name)) if wanted and name else None
+    directory = kept_directory(str(name)) if wanted and name else None
     return BatchOrder(
         path=path,
         setup=setup_again(options, said),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kling_async.cli.problems import InputError
-from kling_async.cli.words import count, one_line
+from kling_async.cli.words import one_line
 
 MOST_BYTES = 64 * 1024 * 1024
 WRITER_SECONDS = 60.0
@@ -93,7 +93,7 @@ def _opened(path: Path, *, pipe: bool) -> BinaryIO:
     try:
         opened = found.get(timeout=WRITER_SECONDS)
     except queue.Empty:
-        raise UnreadableError(f"is a pipe, and nobody wrote to it for {count(round(WRITER_SECONDS), 'second')}") from None
+        raise UnreadableError(f"is a pipe, and nobody opened its other end in {WRITER_SECONDS:g} s") from None
     if isinstance(opened, OSError):
         raise opened
     return opened
@@ -116,4 +116,4 @@ def _wait_for(file: BinaryIO) -> None:
     except (OSError, ValueError):  # stdin in a test is no file
         return
     if waits and not select.select([number], [], [], QUIET_SECONDS)[0]:
-        raise UnreadableError(f"is a pipe that gave nothing for {count(round(QUIET_SECONDS), 'second')}")
+        raise UnreadableError(f"is a pipe that gave nothing for {QUIET_SECONDS:g} s")

@@ -1,5 +1,6 @@
 """Words for people: one line each, without a character that could steer a terminal."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -15,6 +16,11 @@ LONGEST = 300
 def one_line(text: object, limit: int = LONGEST) -> str:
     """Return any text as one bounded line; control characters and direction marks are escaped."""
     return bounded(" ".join(str(text).split("\n")), limit)
+
+
+def recordable(path: str) -> str:
+    """Return the name of a file as a journal can hold it: bytes that are not UTF-8 are escaped."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def count(number: int, thing: str, things: str = "") -> str:

@@ -13,8 +13,8 @@ from kling_async.batch.outcomes import STATUS
 from kling_async.batch.states import State
 from kling_async.cli.codes import DONE
 from kling_async.cli.on_record import Known, known, told_error, told_url
-from kling_async.cli.output import talk
-from kling_async.cli.pouring import STEERS, plain_json, pour
+from kling_async.cli.output import STEERS, plain_json, talk
+from kling_async.cli.pouring import pour
 from kling_async.cli.store import Store
 from kling_async.cli.whole_file import whole_file
 from kling_async.cli.words import count, one_line
@@ -23,8 +23,6 @@ COLUMNS = (
     *("key", "status", "task_id", "url", "file", "credits", "charged", "error", "code", "message"),
     "row",
 )
-_OURS = frozenset({"status", "credits", "charged", "row"})
-"""Columns that hold words and numbers of ours, which no spreadsheet takes for a formula."""
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
@@ -53,7 +51,7 @@ def _table(seen: Known) -> Generator[bytes, None, None]:
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="")
     for row in _rows(seen):
-        writer.writerow([_cell(name, row[name]) for name in COLUMNS])
+        writer.writerow([_cell(row[name]) for name in COLUMNS])
         yield line.getvalue().encode()
         line.seek(0)
         line.truncate()
@@ -90,10 +88,10 @@ def _credits(entry: Entry) -> str | None:
     return "0" if entry.charged == "no" and not entry.doubted else None
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(value: Any) -> str:
     """Return a cell that no spreadsheet takes for a formula, and that steers no terminal."""
     if value is None:
         return ""
     text = str(value)
     plain = STEERS.sub(lambda found: ascii(found[0])[1:-1], text)
-    return f"'{plain}" if name not in _OURS and text.startswith(_FORMULA) else plain
+    return f"'{plain}" if text.startswith(_FORMULA) else plain

@@ -90,9 +90,10 @@ def write_sidecar(directory: Path, entry: Entry) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all. What lies where it is prepared is left of a crash, or a trap: it is removed."""
     part = path.with_name(f"{path.name}.part")
-    with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    part.unlink(missing_ok=True)
+    with part.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

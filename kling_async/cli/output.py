@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -10,6 +11,15 @@ from attrs import define, field
 
 from kling_async.cli.events import Event, stamped
 from kling_async.cli.words import one_line
+
+STEERS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that steer a terminal, turn the direction of a text, or are none."""
+
+
+def plain_json(value: Any) -> bytes:
+    """Return a value as one line of JSON that reads back exactly and steers no terminal."""
+    line = json_line(value).decode("utf-8")
+    return STEERS.sub(lambda found: json.dumps(found[0])[1:-1], line).encode()
 
 
 def json_line(value: Any) -> bytes:
@@ -43,7 +53,7 @@ class Output:
     def take(self, event: Event) -> None:
         """Write what the event has to tell."""
         if self.events:
-            self.line(json_line(event.to_dict()))
+            self.line(plain_json(event.to_dict()))
         elif event.kind == "downloaded" and event.file is not None:
             self.line(os.fsencode(event.file))
         elif event.kind == "succeeded" and self.urls and event.url is not None:
@@ -52,7 +62,7 @@ class Output:
     def tell(self, kind: str, **facts: Any) -> None:
         """Write an event that is about no job."""
         if self.events:
-            self.line(json_line({**stamped(kind), **facts}))
+            self.line(plain_json({**stamped(kind), **facts}))
 
     def line(self, data: bytes) -> None:
         """Write one line at once; a reader that went away is no reason to stop."""

@@ -1,17 +1,12 @@
 """Asked-for data on stdout, as much of it as anybody reads."""
 
-import json
-import re
 import sys
 from collections.abc import Generator, Iterable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from kling_async.cli.codes import DONE, UNEXPECTED
-from kling_async.cli.output import hush, json_line, talk
+from kling_async.cli.output import hush, talk
 from kling_async.cli.words import one_line
-
-STEERS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that steer a terminal, turn the direction of a text, or are none."""
 
 
 def pour(lines: Iterable[bytes], *, at_once: bool = False) -> int:
@@ -61,9 +56,3 @@ def _stdout() -> BinaryIO:
 def text(line: str) -> bytes:
     """Return a line of text for stdout."""
     return line.encode("utf-8", "backslashreplace")
-
-
-def plain_json(value: Any) -> bytes:
-    """Return a value as one line of JSON that reads back exactly and steers no terminal."""
-    line = json_line(value).decode("utf-8")
-    return STEERS.sub(lambda found: json.dumps(found[0])[1:-1], line).encode()

@@ -7,8 +7,8 @@ from typing import Any
 from attrs import frozen
 
 from kling_async.cli.on_record import known
-from kling_async.cli.output import talk
-from kling_async.cli.pouring import plain_json, pour, text
+from kling_async.cli.output import plain_json, talk
+from kling_async.cli.pouring import pour, text
 from kling_async.cli.store import Store
 from kling_async.cli.words import columns, money, one_line
 from kling_async.errors import JournalError

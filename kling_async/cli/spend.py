@@ -12,8 +12,8 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.states import State
 from kling_async.cli.codes import DONE, UNEXPECTED
 from kling_async.cli.on_record import Known, known, moment, object_in
-from kling_async.cli.output import talk
-from kling_async.cli.pouring import plain_json, pour, text
+from kling_async.cli.output import plain_json, talk
+from kling_async.cli.pouring import pour, text
 from kling_async.cli.store import Store
 from kling_async.cli.words import columns, count, money, one_line
 from kling_async.errors import JournalError, KlingError

@@ -10,7 +10,8 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.outcomes import STATUS
 from kling_async.batch.states import State
 from kling_async.cli.on_record import Known, command, known, told_error
-from kling_async.cli.pouring import plain_json, pour, text
+from kling_async.cli.output import plain_json
+from kling_async.cli.pouring import pour, text
 from kling_async.cli.store import Store
 from kling_async.cli.words import columns, count, money, one_line
 

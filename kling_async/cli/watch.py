@@ -11,8 +11,8 @@ from kling_async.batch.states import State, Step
 from kling_async.cli.codes import INTERRUPTED
 from kling_async.cli.events import VERSION, stamped
 from kling_async.cli.on_record import Known, driver_of, known, moment, stamp, told_error, told_url
-from kling_async.cli.output import talk
-from kling_async.cli.pouring import plain_json, pour, text
+from kling_async.cli.output import plain_json, talk
+from kling_async.cli.pouring import pour, text
 from kling_async.cli.status import PAID, counts_in_words
 from kling_async.cli.store import Store
 from kling_async.cli.words import money, one_line

@@ -17,7 +17,7 @@ from kling_async.batch.entry import Entry, left_behind, retried
 from kling_async.batch.keys import Planned, conflict, said
 from kling_async.batch.owner import Owner
 from kling_async.batch.reading import BUSY_SECONDS, COLUMNS, PAGES_KEPT, SELECT, Reading, entry_of
-from kling_async.batch.schema import migrate
+from kling_async.batch.schema import distrust, migrate
 from kling_async.batch.states import State, Step
 from kling_async.batch.trouble import journal_error, refuse_network
 from kling_async.batch.writer import Writer
@@ -171,6 +171,7 @@ def _connected(path: Path) -> sqlite3.Connection:
     # An absolute path: SQLite takes some relative ones (`file:x`, `:memory:`) for something else.
     connection = sqlite3.connect(path.absolute(), isolation_level=None, timeout=BUSY_SECONDS)
     try:
+        distrust(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = 1")
         connection.execute("PRAGMA checkpoint_fullfsync = 1")

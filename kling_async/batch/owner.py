@@ -20,6 +20,8 @@ An id takes some 33 KiB of SQLite's log, if it is committed alone; 64 requests m
 """
 TOLD = 4096
 """Bytes of it that say who has the lock."""
+_OURS = os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+"""How lock files are opened: a link at that place leads to a file of somebody else's."""
 _TRIES = 8
 _PAUSE = 0.05
 
@@ -32,7 +34,7 @@ class Owner:
 
     def __init__(self, path: Path) -> None:
         self.path = lock_path(path)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | _OURS, 0o600)
         if not _taken(self._file):
             os.close(self._file)
             raise _refusal(path, told_by(self.path))
@@ -119,7 +121,7 @@ def driven_by(path: Path) -> dict[str, Any] | None:
     """Return who drives a journal at this moment, or None."""
     lock = lock_path(path)
     try:
-        file = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(lock, os.O_RDWR | _OURS)
     except OSError:
         return None
     try:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from attrs import fields, frozen
 
 from kling_async.batch.entry import Entry
-from kling_async.batch.schema import version_of
+from kling_async.batch.schema import distrust, version_of
 from kling_async.batch.states import State, Step
 from kling_async.batch.trouble import journal_error
 from kling_async.errors import JournalError
@@ -21,6 +21,7 @@ SELECT = f"SELECT {', '.join(COLUMNS)} FROM job"  # noqa: S608
 BUSY_SECONDS = 5.0
 PAGES_KEPT = -8 * 1024
 """The cache of each connection, in kibibytes as SQLite counts them."""
+_NO_NAME = ("", ".", "..")
 _STATES = {str(state): state for state in State}
 
 
@@ -86,6 +87,7 @@ class Reading:
         with self._understood(), contextlib.ExitStack() as undo:
             self._connection = _opened(path)
             undo.callback(self._connection.close)
+            distrust(self._connection)
             if not version_of(self._connection, path):
                 raise JournalError(f"{path} is not a journal", code="not_a_journal", stage="journal", charged="no")
             undo.pop_all()
@@ -221,10 +223,13 @@ class Reading:
 
 
 def entry_of(row: Sequence[Any]) -> Entry:
-    """Return a job from the columns of its row."""
+    """Return a job from the columns of its row. Raises `ValueError` or `KeyError` for what no version writes."""
     values = list(row)
     values[2] = _STATES[values[2]]
-    return Entry(*values)
+    entry = Entry(*values)
+    if entry.file is not None and (entry.file in _NO_NAME or "/" in entry.file or "\\" in entry.file):
+        raise ValueError("a file's name leads elsewhere")
+    return entry
 
 
 def _opened(path: Path) -> sqlite3.Connection:

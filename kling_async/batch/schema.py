@@ -126,11 +126,20 @@ def version_of(connection: sqlite3.Connection, path: Path, newest: int | None = 
     tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if mark != APPLICATION and (version or tables or mark):
         raise JournalError(f"{path} is another program's database", code="not_a_journal", stage="journal")
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE coalesce(rootpage, 0) = 0").fetchone():
+        words = f"the journal {path} holds a trigger, a view or a virtual table, which no version writes"
+        raise JournalError(words, code="corrupt", stage="journal", charged="no")
     newest = len(MIGRATIONS) if newest is None else newest
     if version > newest:
         words = f"{path} was written by a newer kling_async (version {version}; this one knows {newest})"
         raise JournalError(words, code="too_new", stage="journal")
     return version
+
+
+def distrust(connection: sqlite3.Connection) -> None:
+    """Let nothing in the file run a function that reaches out of it, and look at its cells before they are used."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
 
 
 def _back_up(connection: sqlite3.Connection, path: Path) -> None:

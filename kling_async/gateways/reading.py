@@ -13,6 +13,9 @@ from kling_async.wire import JSON, is_task_id, read_json
 MAX_AMOUNT = Decimal(1_000_000_000)
 MAX_URL = 8192
 MAX_URLS = 64
+MAX_KEPT = 65_536
+"""So much of an answer is kept with the video, in bytes or so."""
+TOO_LARGE = "[too large to keep]"
 _OK_CODES = (200, 0, "200", "0", "success", "ok", "", None)
 
 
@@ -217,8 +220,38 @@ def text_code(value: object) -> str | None:
 
 
 def kept(status: Status, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what a snapshot keeps of an answer: all of the last one, nothing of those before it."""
-    return data if status.terminal else {}
+    """Return what a snapshot keeps of an answer: the last one, as far as it has a sane size; nothing of those before.
+
+    Ten thousand jobs may end at once, and each of their answers may be as large as any that is read. A part that is
+    too large is named all the same.
+    """
+    if not status.terminal:
+        return {}
+    if _weight(data) <= MAX_KEPT:
+        return data
+    left, found = MAX_KEPT, dict[str, Any]()
+    for name, value in data.items():
+        for part in (value, TOO_LARGE):
+            weight = _weight({name: part})
+            if weight <= left:
+                found[name] = part
+                left -= weight
+                break
+    return found
+
+
+def _weight(value: object) -> int:
+    """Return about how many bytes of memory a value takes, counted no further than is needed."""
+    weight, waiting = 0, [value]
+    while waiting and weight <= MAX_KEPT:
+        item = waiting.pop()
+        weight += 64 + (len(item) if isinstance(item, str) else 0)
+        if isinstance(item, list):
+            waiting.extend(item)
+        elif isinstance(item, dict):
+            waiting.extend(item)
+            waiting.extend(item.values())
+    return weight
 
 
 def judged(word: object, urls: tuple[str, ...], reason: tuple[str | None, str | None]) -> tuple[Status, str | None]:

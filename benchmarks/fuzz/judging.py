@@ -1,0 +1,198 @@
+"""What an adapter makes of an answer, and whether that keeps every promise."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import frozen
+
+from benchmarks.fuzz.answers import ASKED, NOW, Answer
+from kling_async.endings import generation_failed, no_video
+from kling_async.errors import KlingError, ProtocolError
+from kling_async.flow.allowance import allowance
+from kling_async.flow.decision import Fate, decide
+from kling_async.gateways.reading import MAX_KEPT, MAX_URL, record
+from kling_async.gateways.sane import (
+    check_accepted,
+    check_balance,
+    check_error,
+    check_found,
+    check_json,
+    check_text,
+    claim,
+)
+from kling_async.results import Snapshot, Status, video_of
+from kling_async.wire import HttpRequest, HttpResponse, is_task_id, read_json
+
+LONGEST = 1.0
+"""Seconds of processor time that one answer may take, however large: the largest need a tenth of that."""
+
+_LONGEST_KEPT = 10 * MAX_KEPT
+"""A character may need as many to be shown."""
+_NOT_EXECUTED = {("apimart", 503): b"idempotency_unavailable"}
+"""The one answer of a server in trouble that is documented to mean that nothing was done."""
+
+
+@frozen
+class Verdict:
+    """What became of one answer.
+
+    Args:
+        outcome: in one or two words.
+        seconds: how long it took, in processor time.
+    """
+
+    outcome: str
+    seconds: float
+
+
+class BrokenError(AssertionError):
+    """A promise is not kept; the message says which."""
+
+
+def judge(answer: Answer) -> Verdict:
+    """Let the adapter read an answer. Raises `BrokenError`."""
+    response = answer.response()
+    begun = time.thread_time()
+    said = _said(answer, response)
+    seconds = time.thread_time() - begun
+    problem = None
+    try:
+        claim(seconds < LONGEST, f"takes {seconds:.2f} s")
+        outcome = _outcome(answer, response, said)
+    except Exception as error:  # one that a check did not foresee is a promise broken as well
+        problem = str(error) if isinstance(error, AssertionError) else f"a check fails with {error!r:.300}"
+    if problem is not None:
+        raise BrokenError(problem)
+    return Verdict(outcome, seconds)
+
+
+def _said(answer: Answer, response: HttpResponse) -> Any:
+    """Return what the conversation returns, or the error it raises."""
+    exchange = answer.exchange()
+    try:
+        request = next(exchange)
+        for _ in range(4):
+            claim(isinstance(request, HttpRequest), f"yields {request!r:.80}")
+            request = exchange.send(response)
+        claim(False, "asks for ever")
+    except StopIteration as stop:
+        return stop.value
+    except KlingError as error:
+        return error
+    except AssertionError as error:
+        raise BrokenError(str(error)) from error
+    except Exception as error:
+        raise BrokenError(f"raises {error!r:.300}, not a KlingError") from error
+
+
+def _outcome(answer: Answer, response: HttpResponse, said: Any) -> str:
+    _check_allowance(response)
+    if isinstance(said, KlingError):
+        check_error(said, response, "error")
+        claim(said.gateway == answer.gateway, f"error: names the gateway {said.gateway!r}")
+    if answer.talk.startswith("submit"):
+        return _submitted(answer, response, said)
+    if isinstance(said, KlingError):
+        return "unreadable" if isinstance(said, ProtocolError) else "refused"
+    if answer.talk == "poll":
+        return _looked(answer, said)
+    if answer.talk == "balance":
+        check_balance(said, "balance")
+        return "told"
+    if answer.talk == "upload":
+        check_text(said, "upload: the URL", MAX_URL)
+        return "told"
+    if answer.talk == "find" and said is not None:
+        check_accepted(said, "find")
+    return "told"
+
+
+def _check_allowance(response: HttpResponse) -> None:
+    left = allowance(response.headers, NOW)
+    claim(left is None or (left.remaining >= 0 and (left.reset_after or 0) >= 0), f"allowance: reads {left!r:.80}")
+
+
+# ---- submits
+
+
+def _submitted(answer: Answer, response: HttpResponse, said: Any) -> str:
+    fate = decide(said, sent=True, answer=response).fate
+    if isinstance(said, KlingError):
+        _check_fate(answer, response, said, fate)
+        return str(fate.value)
+    check_accepted(said, "submit")
+    snapshot = said.snapshot or Snapshot(said.task_id, Status.IN_PROGRESS)
+    _check_becoming(answer.gateway, snapshot)
+    return "accepted" if fate is Fate.ACCEPTED else f"accepted, {fate.value}"
+
+
+def _check_fate(answer: Answer, response: HttpResponse, error: KlingError, fate: Fate) -> None:
+    """Check that nothing is called undone where nobody can know that."""
+    if fate is Fate.IN_DOUBT:
+        return
+    status = response.status
+    says = f"submit: {error!r:.200} is {fate.value}"
+    documented = _NOT_EXECUTED.get((answer.gateway, status))
+    if documented is None or documented not in response.body:
+        claim(200 <= status < 300 or 400 <= status < 500, f"{says}, after HTTP {status}")
+    body = _read(response.body)
+    claim(isinstance(body, dict) or not 200 <= status < 300, f"{says}, after an answer that is none")
+    if isinstance(body, dict):
+        data = record(body.get("data"))
+        named = [place.get(name) for place in (data, body) for name in ("task_id", "job_id")]
+        tasks = [name for name in named if is_task_id(name)]
+        claim(not tasks, f"{says}, and the answer names the task {tasks[:1]}")
+    if fate is Fate.REJECTED and 200 <= status < 300:
+        claim(body != {}, f"{says}, and the answer says nothing")
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return read_json(body)
+    except ProtocolError:
+        return None
+
+
+# ---- looks
+
+
+def _looked(answer: Answer, found: Any) -> str:
+    asked = ASKED[answer.gateway]
+    check_found(found, asked, "poll")
+    snapshot: Snapshot = found[asked]
+    _check_becoming(answer.gateway, snapshot)
+    if snapshot.named:
+        named = _ids(answer.body)
+        claim(asked in named, f"poll: says that the answer names the task; it names {sorted(named)}")
+        claim(named <= {asked}, f"poll: believes an answer about {sorted(named - {asked})}")
+    return {Status.SUCCEEDED: "succeeded" if snapshot.urls else "succeeded, no URL"}.get(
+        snapshot.status, str(snapshot.status)
+    )
+
+
+def _ids(body: bytes) -> set[str]:
+    """Return the task ids that an answer names, where the documents put them."""
+    told = _read(body)
+    top: Mapping[str, Any] = told if isinstance(told, dict) else {}
+    data = record(top.get("data"))
+    places = (data,) if data else (top,)
+    found: set[str] = set()
+    for place in places:
+        own = [place.get(name) for name in ("task_id", "job_id")]
+        own = [value for value in own if value] or [place.get("id")]
+        found |= {str(value) for value in own if value}
+    return found
+
+
+def _check_becoming(gateway: str, snapshot: Snapshot) -> None:
+    """Check what is kept of a snapshot, and what becomes of it: a video, or an error."""
+    claim(len(repr(snapshot.raw)) <= _LONGEST_KEPT, f"snapshot: keeps {len(repr(snapshot.raw))} characters")
+    if snapshot.status is Status.SUCCEEDED:
+        if snapshot.urls:
+            check_json(video_of(snapshot).to_dict(), "video")
+        else:
+            check_error(no_video(gateway, snapshot, "unknown"), None, "no_video")
+    elif snapshot.status is Status.FAILED:
+        claim(bool(snapshot.code), "snapshot: failed without a code")
+        check_error(generation_failed(gateway, snapshot), None, "failed")

@@ -69,19 +69,11 @@ class AiohttpTransport:
         # Nobody waits for a pooled connection: there are as many as requests in flight.
         pooled = aiohttp.ClientTimeout(total=None, sock_connect=connect)
         self._pooled = self._session(aiohttp.TCPConnector(limit=connections), pooled)
-        # aiohttp repeats a GET by itself, which no limit of ours would count; a missed look is looked again.
-        self._pooled._retry_connection = False
-        self._fresh._retry_connection = False
         self._downloads: dict[bool, aiohttp.ClientSession] = {}
 
     def _session(self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": USER_AGENT, "Accept": "application/json"},
-            timeout=timeout,
-            trust_env=False,
-        )
+        headers = {"User-Agent": USER_AGENT, "Accept": "application/json"}
+        return _counted(connector, headers=headers, timeout=timeout)
 
     async def send(self, request: HttpRequest, *, timeout: float, fence: Fence | None, fresh: bool) -> HttpResponse:
         """Send one request; see `Transport.send`."""
@@ -149,18 +141,25 @@ class AiohttpTransport:
         if guarded not in self._downloads:
             factory = _guarded_socket if guarded else None
             connector = aiohttp.TCPConnector(limit=self._connections, force_close=True, socket_factory=factory)
-            self._downloads[guarded] = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"},
-                trust_env=False,
-            )
+            headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
+            self._downloads[guarded] = _counted(connector, headers=headers)
         return self._downloads[guarded]
 
     async def close(self) -> None:
         """Close every session and its connections."""
         for session in (self._fresh, self._pooled, *self._downloads.values()):
             await session.close()
+
+
+def _counted(connector: aiohttp.TCPConnector, **settings: Any) -> aiohttp.ClientSession:
+    """Return a session without cookies, proxies and netrc, that sends each request once.
+
+    aiohttp repeats a GET by itself, which no limit of ours would count; we try again ourselves.
+    """
+    jar = aiohttp.DummyCookieJar()
+    session = aiohttp.ClientSession(connector=connector, cookie_jar=jar, trust_env=False, **settings)
+    session._retry_connection = False
+    return session
 
 
 def _headers(request: HttpRequest) -> Mapping[str, str]:

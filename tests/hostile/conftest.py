@@ -4,9 +4,11 @@ import functools
 import json
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
+from stand_ins import Names, Routes
 from trials import MOST_GROWTH, Figures, begin, memory, peak_from_here
 
 ROW = re.compile(r"test_([nsapuchji]\d\d)_")
@@ -34,6 +36,22 @@ def bounded_memory(figures):
 def trial(figures):
     """Return an async context manager: `async with trial(seconds=2, **session_settings) as t`; see `trials.begin`."""
     return functools.partial(begin, figures)
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """A name server of our own; see `stand_ins.Names`. No name is really asked for."""
+    found = Names(socket.getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    return found
+
+
+@pytest.fixture
+def routes(monkeypatch, only_loopback):
+    """The routes that connects take; see `stand_ins.Routes`. None leads out of loopback."""
+    found = Routes()
+    monkeypatch.setattr(socket.socket, "connect", found.passing(socket.socket.connect))
+    return found
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,6 +35,8 @@ class Task:
     body: dict
     at: float
     polls: int = 0
+    key: str | None = None
+    credits: object = 200
 
 
 @define
@@ -47,6 +49,8 @@ class Ledger:
     fetches: list = field(factory=list)
     astray: list = field(factory=list)
     connections: Counter = field(factory=Counter)
+    open: Counter = field(factory=Counter)
+    most_open: Counter = field(factory=Counter)
     key_outside: int = 0
     sent: Counter = field(factory=Counter)
 
@@ -69,7 +73,7 @@ class Visit:
     place: str
     method: str
     target: str
-    headers: dict
+    headers: dict = field(repr=False)
     body: bytes
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -90,7 +94,7 @@ class Visit:
     def accept(self, task_id=None):
         """Take the submit and charge for it."""
         task_id = f"n75task{len(self.gateway.ledger.tasks) + 1:04}kling3" if task_id is None else task_id
-        task = Task(task_id, self.json["prompt"], self.json, self.at)
+        task = Task(task_id, self.json["prompt"], self.json, self.at, key=self.headers.get("idempotency-key"))
         self.gateway.ledger.tasks.append(task)
         return task
 
@@ -111,9 +115,7 @@ class Visit:
 
     def reset(self):
         """Break the connection with a TCP reset."""
-        connection = self.writer.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.writer.transport.abort()
+        reset(self.writer)
 
     async def gone(self, seconds=30):
         """Say nothing until the client hangs up."""
@@ -121,6 +123,13 @@ class Visit:
             async with asyncio.timeout(seconds):
                 while await self.reader.read(65536):
                     pass
+
+
+def reset(writer):
+    """Break a connection with a TCP reset."""
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 def head(status="200 OK", length=0, headers=()):
@@ -132,7 +141,7 @@ def head(status="200 OK", length=0, headers=()):
 
 def taken(task, **fields):
     """Return the documented answer to an accepted submit."""
-    data = {"task_id": task.task_id, "status": "IN_PROGRESS", "consumed_credits": 200, **fields}
+    data = {"task_id": task.task_id, "status": "IN_PROGRESS", "consumed_credits": task.credits, **fields}
     return {"code": 200, "message": "success", "data": data}
 
 
@@ -141,7 +150,7 @@ def shown(task, status, urls=None, **fields):
     data = {
         "task_id": task.task_id,
         "status": status,
-        "consumed_credits": 200,
+        "consumed_credits": task.credits,
         "created_at": "2026-01-02T03:04:05Z",
         "request": task.body,
         "response": urls,
@@ -158,16 +167,24 @@ async def take(visit):
     return True
 
 
-async def show(visit):
-    """Look, as documented: in progress first, then done."""
+def seen(visit):
+    """Return the documented answer to this look: in progress first, then done; None for a task nobody has."""
     task = visit.gateway.task(visit.query.get("task_id"))
     if task is None:
-        await visit.say({"code": 404, "message": "task not found"}, "404 Not Found")
-        return True
+        return None
     task.polls += 1
     done = task.polls > visit.gateway.running_looks
     urls = [f"{visit.gateway.films}/{task.task_id}.mp4"] if done else None
-    await visit.say(shown(task, "SUCCESS" if done else "IN_PROGRESS", urls))
+    return shown(task, "SUCCESS" if done else "IN_PROGRESS", urls)
+
+
+async def show(visit):
+    """Look, as documented."""
+    answer = seen(visit)
+    if answer is None:
+        await visit.say({"code": 404, "message": "task not found"}, "404 Not Found")
+    else:
+        await visit.say(answer)
     return True
 
 
@@ -189,7 +206,7 @@ async def play(visit):
 class HostileGateway:
     """See the module. Script it with `on`; what is not scripted is answered as documented."""
 
-    key: str
+    key: str = field(repr=False)
     running_looks: int = 1
     api: str = ""
     films: str = ""
@@ -197,6 +214,9 @@ class HostileGateway:
     ledger: Ledger = field(factory=Ledger)
     greeting: object = None
     """Called with each new connection to the API before anything is read, if set; True takes the connection over."""
+    submits_to: str = "/api/generate"
+    looks_at: str = "/api/status"
+    """The paths of the API; one that ends with a slash goes on with a task id."""
     _scripts: dict = field(factory=dict)
     _usual: dict = field(factory=lambda: {"submit": take, "status": show, "video": play})
 
@@ -210,6 +230,10 @@ class HostileGateway:
         for fault in faults:
             line.append([fault, 1 if times is None else times or float("inf")])
         return self
+
+    def heal(self):
+        """Forget every script: what comes now is answered as documented."""
+        self._scripts.clear()
 
     def task(self, task_id):
         """Return the task of an id, or None."""
@@ -227,15 +251,22 @@ class HostileGateway:
     async def _api(self, visit):
         if visit.headers.get("authorization") != f"Bearer {self.key}":
             self.ledger.astray.append((visit.method, visit.target, "no key"))
-        if (visit.method, visit.path) == ("POST", "/api/generate"):
+        if (visit.method, visit.path) == ("POST", self.submits_to):
             self.ledger.submits.append(visit)
             return await self._next("submit")(visit)
-        if (visit.method, visit.path) == ("GET", "/api/status"):
+        if visit.method == "GET" and (visit.path == self.looks_at or self._names_task(visit.path)):
             self.ledger.polls.append(visit)
             return await self._next("status")(visit)
         self.ledger.astray.append((visit.method, visit.target, "no such path"))
         await visit.say({"code": 404}, "404 Not Found")
         return True
+
+    def _names_task(self, path):
+        return self.looks_at.endswith("/") and path.rpartition("/")[0] == self.looks_at[:-1]
+
+    def usually(self, **usual):
+        """Speak another dialect: answer "submit", "status" or "video" like this where nothing is scripted."""
+        self._usual |= usual
 
     async def _film(self, visit):
         self.ledger.fetches.append(visit)
@@ -247,16 +278,20 @@ class HostileGateway:
 
     def _serving(self, place, answer):
         async def serve(reader, writer):
-            self.ledger.connections[place] += 1
+            ledger = self.ledger
+            ledger.connections[place] += 1
+            ledger.open[place] += 1
+            ledger.most_open[place] = max(ledger.most_open[place], ledger.open[place])
             try:
                 if place == "api" and self.greeting is not None and await self.greeting(reader, writer):
                     return
                 while (visit := await self._read(place, reader, writer)) is not None:
                     if not await answer(visit):
                         return
-            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, asyncio.CancelledError):
                 return
             finally:
+                ledger.open[place] -= 1
                 writer.close()
 
         return serve
@@ -274,14 +309,15 @@ class HostileGateway:
 
 
 @contextlib.asynccontextmanager
-async def hostile_gateway(key, **options):
-    """Serve a `HostileGateway` until the block ends."""
+async def hostile_gateway(key, *, tls=None, **options):
+    """Serve a `HostileGateway` until the block ends, its API over TLS if there is an `ssl.SSLContext`."""
     gateway = HostileGateway(key, **options)
     places = {"api": gateway._api, "films": gateway._film, "canary": gateway._canary}
     servers = []
     for place, answer in places.items():
-        server = await asyncio.start_server(gateway._serving(place, answer), "127.0.0.1", 0, limit=2**22)
-        setattr(gateway, place, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        over = tls if place == "api" else None
+        server = await asyncio.start_server(gateway._serving(place, answer), "127.0.0.1", 0, limit=2**22, ssl=over)
+        setattr(gateway, place, f"http{'s' * bool(over)}://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         servers.append(server)
     try:
         yield gateway

@@ -10,10 +10,22 @@ import time
 import traceback
 from pathlib import Path
 
-from attrs import define
+from apimart_dialect import speak_apimart
+from attrs import define, field
 from hostile_gateway import film_of, hostile_gateway
 
-from kling_async import DownloadPolicy, KlingError, KlingSession, PollPlan, RetryPolicy, TextToVideo, Timeouts
+from kling_async import (
+    ConnectionFailedError,
+    DownloadPolicy,
+    KlingError,
+    KlingSession,
+    PollPlan,
+    RetryPolicy,
+    Status,
+    SubmissionInDoubtError,
+    TextToVideo,
+    Timeouts,
+)
 
 KEY = "k-canary-55e1f0c2a9"
 MOST_GROWTH = 32 * 1024 * 1024
@@ -56,17 +68,23 @@ class Trial:
         session: with short deadlines: connect 1 s, submit 1 s, poll 1 s.
         seconds: how long everything may take; a second more is granted.
         copies: how many duplicates the row allows, which is none but where a user asked for it.
+        settings: what the session was made with.
     """
 
-    gateway: object
+    gateway: object = field(repr=False)  # it knows the key, and locals of tests are in tracebacks too
     session: KlingSession
     seconds: float = 5.0
     copies: int = 0
+    settings: dict = field(factory=dict, repr=False)
     _number: int = 0
 
     @property
     def ledger(self):
         return self.gateway.ledger
+
+    def another(self, **settings):
+        """Return another session of the same settings, as the next start of the program would make it."""
+        return KlingSession(**{**self.settings, **settings})
 
     def request(self):
         """Return a request that no other job has."""
@@ -86,6 +104,17 @@ class Trial:
         futures = [self.submit() for _ in range(count)]
         return [await future.outcome() for future in futures]
 
+    @property
+    def port(self):
+        """The port of the API."""
+        return int(self.gateway.api.rpartition(":")[2])
+
+    @property
+    def idle(self):
+        """Whether the session has nothing left that it could send."""
+        stats = self.session.stats
+        return (stats.used, stats.waiting) == (0, 0)
+
     async def film(self, video, path):
         """Download a video and assert that it is the film of its own task."""
         found = await self.session.download(video, path)
@@ -104,9 +133,37 @@ def assert_silent(error):
     assert error.message.isprintable()
 
 
+def assert_not_sent(future, outcome, code, attempts):
+    """The job failed after so many tries to connect; no byte of it left, and it cost nothing."""
+    error = outcome.error
+    assert type(error) is ConnectionFailedError
+    assert (error.code, error.stage, error.charged, error.attempts) == (code, "connect", "no", attempts)
+    assert (error.http_status, error.task_id, error.cause) == (None, None, None)
+    assert (outcome.charged, outcome.status, future.status) == ("no", Status.FAILED, Status.FAILED)
+    assert_silent(error)
+
+
+def assert_in_doubt(trial, future, outcome, *codes, http_status=None, task_id=None, accepted=1, submits=1):
+    """The job is in doubt for one of these reasons; it was sent once, and nothing is left to be sent."""
+    error = outcome.error
+    assert type(error) is SubmissionInDoubtError
+    assert error.code in codes
+    assert (error.stage, error.charged, outcome.charged, error.attempts) == ("submit", "unknown", "unknown", 1)
+    assert (outcome.status, future.status) == (Status.IN_DOUBT, Status.IN_DOUBT)
+    assert (error.http_status, error.task_id, outcome.task_id, future.task_id) == (http_status, *[task_id] * 3)
+    assert (error.key, outcome.request) == (future.key, future.request)
+    assert isinstance(error.cause, KlingError)
+    assert_silent(error)
+    assert_silent(error.cause)
+    assert (trial.ledger.accepted, len(trial.ledger.submits)) == (accepted, submits)
+    assert trial.idle
+
+
 @contextlib.asynccontextmanager
-async def begin(figures, *, seconds=5.0, copies=0, running_looks=1, **settings):
+async def begin(figures, *, seconds=5.0, copies=0, running_looks=1, dialect="kling3api", tls=None, **settings):
     """Yield a `Trial`; afterwards assert what holds for every row.
+
+    A `base_url` among the settings may have `{port}` for the port of the gateway's API.
 
     No asyncio task, open file or complaint of the event loop is left; nothing went astray, the key went to the API
     alone, no duplicate was paid for, and all of it took at most a second more than `seconds`.
@@ -115,7 +172,11 @@ async def begin(figures, *, seconds=5.0, copies=0, running_looks=1, **settings):
     noise = []
     loop.set_exception_handler(lambda _, context: noise.append(context))
     tasks, files = asyncio.all_tasks(), open_files()
-    async with hostile_gateway(KEY, running_looks=running_looks) as gateway:
+    async with hostile_gateway(KEY, running_looks=running_looks, tls=tls) as gateway:
+        if dialect == "apimart":
+            speak_apimart(gateway)
+        if "base_url" in settings:
+            settings["base_url"] = settings["base_url"].format(port=gateway.api.rpartition(":")[2])
         usual = {
             "api_key": KEY,
             "base_url": gateway.api,
@@ -127,9 +188,10 @@ async def begin(figures, *, seconds=5.0, copies=0, running_looks=1, **settings):
                 stall=0.5, minimum_speed=0, allow_private_hosts=(gateway.films.removeprefix("http://"),)
             ),
         }
-        async with KlingSession("kling3api", **{**usual, **settings}) as session:
+        whole = {"gateway": dialect, **usual, **settings}
+        async with KlingSession(**whole) as session:
             begun = time.monotonic()
-            this = Trial(gateway, session, seconds, copies)
+            this = Trial(gateway, session, seconds, copies, whole)
             yield this
             took = time.monotonic() - begun
         ledger = gateway.ledger
@@ -141,7 +203,7 @@ async def begin(figures, *, seconds=5.0, copies=0, running_looks=1, **settings):
     left = {task for task in asyncio.all_tasks() - tasks if not task.done()}
     leaks = [*left, *noise] + [f"{open_files() - files} files"] * (open_files() > files)
     figures.leaks += len(leaks)
-    assert not leaks
+    assert not leaks, leaks
     assert ledger.astray == []
     assert ledger.connections["canary"] == 0
     assert ledger.key_outside == 0

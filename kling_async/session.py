@@ -142,6 +142,7 @@ class KlingSession:
             raise SessionClosedError("this session was closed; make a new one")
         if self._engine is not None:
             raise ConfigurationError("this session is open already")
+        _load()
         self._engine = Engine(
             self.gateway,
             self._transport(),
@@ -548,3 +549,11 @@ class KlingSession:
             return video_of(snapshot) if snapshot is not None and snapshot.urls else None
         words = f"the URL has expired, and the gateway could not be asked for another: {failure.message}"
         raise DownloadError(words, code="network", stage="download", task_id=video.task_id)
+
+
+def _load() -> None:
+    """Load what the jobs and the end of a session need: later there may be no file left to open."""
+    import kling_async.download
+    import kling_async.rows  # noqa: F401
+
+    anyio.CancelScope()  # loads its backend when one is made first

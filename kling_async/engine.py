@@ -10,6 +10,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from kling_async.bell import Bell
+from kling_async.claims import Claims
 from kling_async.conversation import Conversations
 from kling_async.endings import failed, generation_failed
 from kling_async.errors import (
@@ -116,6 +117,7 @@ class Engine:
         self.submitting = Submitting(self)
         self._looking = Looking(self)
         self.planning = Planning(self)
+        self.claims = Claims()
 
     # Taking jobs in.
 

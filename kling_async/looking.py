@@ -139,6 +139,7 @@ class Looking:
             engine.planning.seen_running(job, shown)
             return
         snapshot = engine.talk.cleaned(snapshot)
+        engine.claims.heard(job, snapshot, lambda: engine.cost(job.request))
         if snapshot.credits is None and job.credits is not None and snapshot.status is not Status.FAILED:
             snapshot = evolve(snapshot, credits=job.credits)
         if snapshot.status is Status.SUCCEEDED:
@@ -179,7 +180,7 @@ class Looking:
 
 _TOLD_WHILE_RUNNING = (
     *("status", "task_id", "raw_status", "progress", "urls", "thumbnail_url", "duration", "created_at"),
-    *("finished_at", "estimated_at", "expires_at", "code", "message", "raw", "named"),
+    *("finished_at", "estimated_at", "expires_at", "code", "message", "raw", "named", "odd_credits"),
 )
 
 

@@ -93,6 +93,7 @@ class Snapshot:
         thumbnail_url: a still picture, or None.
         duration: the finished video's length in seconds, or None.
         credits: what the gateway says it charged, or None.
+        odd_credits: what it says instead, where that is no amount: it is dropped, and reported.
         created_at, finished_at: when the gateway says the job began and ended.
         estimated_at: when the gateway expects the job to end.
         expires_at: when the URLs stop working.
@@ -117,6 +118,7 @@ class Snapshot:
     message: str | None = None
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
     named: bool = True
+    odd_credits: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the public part as JSON-ready data, without the raw answer."""

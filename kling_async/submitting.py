@@ -91,6 +91,7 @@ class Submitting:
         engine.gate.accepted(engine.now(), sent_at, engine.running, cost)
         snapshot = engine.talk.cleaned(accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS))
         log.info("job %s: accepted as %s", job.key, job.task_id)
+        engine.claims.heard(job, snapshot, lambda: engine.cost(job.request))
         job.show(Status.IN_PROGRESS, snapshot)
         if snapshot.status is Status.FAILED:
             engine.generation_failed(job, snapshot)

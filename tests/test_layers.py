@@ -21,7 +21,7 @@ FLOORS = [
     ["contract", "network"],
     ["transport", "credentials", "task"],
     ["bell"],
-    ["asked", "conversation", "endings", "download", "stream", "waiting"],
+    ["asked", "conversation", "endings", "download", "stream", "waiting", "claims"],
     ["engine", "submitting", "looking", "planning"],
     ["batch"],
     ["session"],

@@ -18,6 +18,7 @@ from kling_async.errors import (
 )
 from kling_async.gateways.apimart_body import body_of_request
 from kling_async.gateways.asking import bearer
+from kling_async.gateways.charges import charge_in
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.reading import (
     amount,
@@ -157,13 +158,15 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
     status, code = judged(data.get("status"), urls, reason)
     created = moment(data.get("created", data.get("created_at")))
     estimated = amount(data.get("estimated_time"))
+    charged, odd = charge_in(data, "credits_cost")
     return Snapshot(
         task_id=task_id,
         status=status,
         raw_status=words(data.get("status"), 100) or "",
         progress=share(data.get("progress")),
         urls=urls,
-        credits=amount(data.get("credits_cost")),
+        credits=charged,
+        odd_credits=odd,
         created_at=created,
         finished_at=moment(data.get("completed")),
         estimated_at=moment(created.timestamp() + float(estimated)) if created and estimated else None,

@@ -22,9 +22,10 @@ from kling_async.gateways.asking import (
     refuse_model,
     refuse_unknown,
 )
+from kling_async.gateways.charges import charge_in
 from kling_async.gateways.prices import KLING3API, cost_of
 from kling_async.gateways.protocol import Accepted, Gateway
-from kling_async.gateways.reading import amount, ids_in, judged, kept, moment, reason_in, record, urls_in, words
+from kling_async.gateways.reading import ids_in, judged, kept, moment, reason_in, record, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, TextToVideo, VideoEdit, default_model
 from kling_async.results import Cost, Snapshot
@@ -158,12 +159,14 @@ def snapshot_of(task_id: str, data: Mapping[str, Any]) -> Snapshot:
     )
     reason = reason_in(data.get("error_message"), data.get("failed_reason"), data.get("error"), data.get("message"))
     status, code = judged(data.get("status"), urls, reason)
+    charged, odd = charge_in(data, "consumed_credits", "credits_consumed", always=True)
     return Snapshot(
         task_id=task_id,
         status=status,
         raw_status=words(data.get("status"), 100) or "",
         urls=urls,
-        credits=amount(data.get("consumed_credits", data.get("credits_consumed"))),
+        credits=charged,
+        odd_credits=odd,
         created_at=moment(data.get("created_at")),
         code=code,
         message=reason[1],

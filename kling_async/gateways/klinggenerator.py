@@ -7,9 +7,9 @@ from attrs import define, field
 
 from kling_async.errors import KlingError, QuotaExhaustedError, RateLimitError
 from kling_async.gateways.asking import bearer, check_duration, check_prompt, merged, refuse_model, refuse_unknown
+from kling_async.gateways.charges import charge_in
 from kling_async.gateways.protocol import Accepted, Gateway
 from kling_async.gateways.reading import (
-    amount,
     ids_in,
     judged,
     kept,
@@ -116,6 +116,7 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
     urls = urls_in(data.get("video_url"), data.get("url"), record(data.get("result")))
     reason = reason_in(data.get("error"), data.get("error_message"), data.get("message"))
     status, code = judged(data.get("status"), urls, reason)
+    charged, odd = charge_in(data, "credits", "consumed_credits")
     return Snapshot(
         task_id=task_id,
         status=status,
@@ -124,7 +125,8 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         urls=urls,
         thumbnail_url=next(iter(urls_in(data.get("thumbnail_url"))), None),
         duration=seconds(data.get("duration")),
-        credits=amount(data.get("credits", data.get("consumed_credits"))),
+        credits=charged,
+        odd_credits=odd,
         created_at=moment(data.get("created_at")),
         finished_at=moment(data.get("completed_at")),
         estimated_at=moment(data.get("estimated_completion")),

@@ -7,13 +7,13 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import cpu, imports, journal, memory, profile
+from benchmarks import cpu, decisions, hostile, imports, journal, memory, profile
 from benchmarks.fuzz import command as fuzz
 from benchmarks.peers import command as peers
 from benchmarks.simulation import flow, polls
 
 ALL = {"cpu": cpu, "memory": memory, "import": imports, "journal": journal, "flow": flow, "polls": polls}
-NAMED = {**ALL, "profile": profile, "peers": peers, "fuzz": fuzz}
+NAMED = {**ALL, "profile": profile, "peers": peers, "fuzz": fuzz, "hostile": hostile, "decisions": decisions}
 """All of them, and what runs only when it is named: the peers have to be installed, and all of these take long."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import socket
 import ssl
 import time
@@ -172,9 +173,11 @@ def _plain(response: aiohttp.ClientResponse, body: bytes) -> HttpResponse:
     return HttpResponse(response.status, headers, body, wait)
 
 
-def _payload(request: HttpRequest) -> bytes | aiohttp.FormData | None:
+def _payload(request: HttpRequest) -> bytes | io.BytesIO | aiohttp.FormData | None:
     if not request.parts:
-        return request.body()
+        body = request.body()
+        # In one piece a large body holds the event loop up, of which aiohttp warns.
+        return body if body is None or len(body) <= CHUNK else io.BytesIO(body)
     form = aiohttp.FormData()
     for part in request.parts:
         form.add_field(part.name, part.data, filename=part.filename, content_type=part.content_type)

@@ -74,12 +74,13 @@ async def test_parts_are_sent_as_a_multipart_form():
 @pytest.mark.parametrize("outcome", ["raises", "cancelled"])
 async def test_nothing_leaves_before_the_fence_lets_it(size, outcome):
     """aiohttp asks its connector before the first byte; durable intents rest on that, so it is pinned here."""
-    seen = []
+    seen, asked = [], []
 
     async def play(server, reader, writer):
         seen.append(await reader.read(100))
 
     async def refuse():
+        asked.append(outcome)
         await asyncio.sleep(0.05)
         if outcome == "raises":
             raise KlingError("no room on the disk")
@@ -91,6 +92,7 @@ async def test_nothing_leaves_before_the_fence_lets_it(size, outcome):
         with pytest.raises((KlingError, asyncio.CancelledError)):
             await send(server.url, request, fence=fence)
         await asyncio.sleep(0.05)
+    assert asked == [outcome]
     assert fence.sent is False
     assert seen in ([], [b""])
 

@@ -188,9 +188,9 @@ def _talk(rng: random.Random, held: Sequence[str]) -> str:
 
 def _body(rng: random.Random, gateway: str, said: Documented) -> bytes:
     kind = rng.random()
-    if kind < 0.05:
+    if kind < 0.08:
         return said.body
-    if kind < 0.75 and said.places:
+    if kind < 0.78 and said.places:
         text = spliced(rng, said.text, said.places, _values(gateway))
         body = text.encode("utf-8", "surrogatepass")
         return body if rng.random() < 0.9 else spoilt(rng, body, said.body)

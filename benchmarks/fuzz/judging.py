@@ -1,14 +1,18 @@
 """What an adapter makes of an answer, and whether that keeps every promise."""
 
+import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from benchmarks.fuzz.answers import ASKED, NOW, Answer
+from kling_async.batch.amounts import micros
+from kling_async.batch.entry import told as told_of
+from kling_async.batch.entry import video_from
 from kling_async.endings import generation_failed, no_video
-from kling_async.errors import KlingError, ProtocolError
+from kling_async.errors import GatewayUnavailableError, KlingError, ProtocolError, error_from
 from kling_async.flow.allowance import allowance
 from kling_async.flow.decision import Fate, decide
 from kling_async.gateways.reading import MAX_KEPT, MAX_URL, record
@@ -17,20 +21,19 @@ from kling_async.gateways.sane import (
     check_balance,
     check_error,
     check_found,
-    check_json,
     check_text,
     claim,
 )
-from kling_async.results import Snapshot, Status, video_of
-from kling_async.wire import HttpRequest, HttpResponse, is_task_id, read_json
+from kling_async.results import Snapshot, Status, Video, video_of
+from kling_async.wire import MAX_DEPTH, HttpRequest, HttpResponse, is_task_id, read_json
 
 LONGEST = 1.0
 """Seconds of processor time that one answer may take, however large: the largest need a tenth of that."""
 
 _LONGEST_KEPT = 10 * MAX_KEPT
 """A character may need as many to be shown."""
-_NOT_EXECUTED = {("apimart", 503): b"idempotency_unavailable"}
-"""The one answer of a server in trouble that is documented to mean that nothing was done."""
+_DOCUMENTED = {"apimart": (b"idempotency_unavailable", b"build_request_failed")}
+"""What a server in trouble may say, by the documents, where it has surely done nothing."""
 
 
 @frozen
@@ -90,6 +93,8 @@ def _outcome(answer: Answer, response: HttpResponse, said: Any) -> str:
     _check_allowance(response)
     if isinstance(said, KlingError):
         check_error(said, response, "error")
+        again = error_from(json.loads(told_of(said)))
+        claim(again.to_dict() == said.to_dict(), "error: a journal does not give it back")
         claim(said.gateway == answer.gateway, f"error: names the gateway {said.gateway!r}")
     if answer.talk.startswith("submit"):
         return _submitted(answer, response, said)
@@ -129,22 +134,25 @@ def _submitted(answer: Answer, response: HttpResponse, said: Any) -> str:
 
 def _check_fate(answer: Answer, response: HttpResponse, error: KlingError, fate: Fate) -> None:
     """Check that nothing is called undone where nobody can know that."""
+    status = response.status
+    yes = 200 <= status < 300
+    says = f"submit: {error!r:.200} is {fate.value}"
+    documented = any(words in response.body for words in _DOCUMENTED.get(answer.gateway, ()))
+    if not (yes or 400 <= status < 500 or documented):
+        # The decision believes no such answer; the adapter must not need that.
+        claim(isinstance(error, (GatewayUnavailableError, ProtocolError)), f"{says}, and read from HTTP {status}")
+        claim(error.charged == "unknown" and fate is Fate.IN_DOUBT, f"{says}, after HTTP {status}")
     if fate is Fate.IN_DOUBT:
         return
-    status = response.status
-    says = f"submit: {error!r:.200} is {fate.value}"
-    documented = _NOT_EXECUTED.get((answer.gateway, status))
-    if documented is None or documented not in response.body:
-        claim(200 <= status < 300 or 400 <= status < 500, f"{says}, after HTTP {status}")
     body = _read(response.body)
-    claim(isinstance(body, dict) or not 200 <= status < 300, f"{says}, after an answer that is none")
+    claim(isinstance(body, dict) or not yes, f"{says}, after an answer that is none")
     if isinstance(body, dict):
         data = record(body.get("data"))
         named = [place.get(name) for place in (data, body) for name in ("task_id", "job_id")]
         tasks = [name for name in named if is_task_id(name)]
         claim(not tasks, f"{says}, and the answer names the task {tasks[:1]}")
-    if fate is Fate.REJECTED and 200 <= status < 300:
-        claim(body != {}, f"{says}, and the answer says nothing")
+        told = not yes or {"error", "success", "code"} & set(body)
+        claim(bool(told), f"{says}, and the answer says nothing of the kind")
 
 
 def _read(body: bytes) -> Any:
@@ -187,12 +195,31 @@ def _ids(body: bytes) -> set[str]:
 
 def _check_becoming(gateway: str, snapshot: Snapshot) -> None:
     """Check what is kept of a snapshot, and what becomes of it: a video, or an error."""
+    claim(
+        _depth(dict(snapshot.raw)) <= MAX_DEPTH, f"snapshot: keeps an answer that is {_depth(snapshot.raw)} levels deep"
+    )
     claim(len(repr(snapshot.raw)) <= _LONGEST_KEPT, f"snapshot: keeps {len(repr(snapshot.raw))} characters")
     if snapshot.status is Status.SUCCEEDED:
         if snapshot.urls:
-            check_json(video_of(snapshot).to_dict(), "video")
+            _check_recorded(video_of(snapshot))
         else:
             check_error(no_video(gateway, snapshot, "unknown"), None, "no_video")
     elif snapshot.status is Status.FAILED:
         claim(bool(snapshot.code), "snapshot: failed without a code")
         check_error(generation_failed(gateway, snapshot), None, "failed")
+
+
+def _depth(value: object) -> int:
+    """Return how deep lists and objects are nested."""
+    level, deep = [value], 0
+    while level := [item for item in level if isinstance(item, (dict, list))]:
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+        deep += 1
+    return deep
+
+
+def _check_recorded(video: Video) -> None:
+    """Check that a journal gives a video back as it was, but for the gateway's raw answer."""
+    kept = json.dumps(video.to_dict())
+    claim(video_from(json.loads(kept)) == evolve(video, raw={}), "video: a journal does not give it back")
+    claim(video.credits is None or micros(video.credits) < 2**63, "video: no journal holds its price")

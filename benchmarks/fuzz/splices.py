@@ -66,7 +66,7 @@ def spliced(rng: random.Random, text: str, places: Sequence[Place], others: Sequ
         text, places: what is changed; see `places_in`.
         others: whole values of other answers, to put in.
     """
-    chosen = sorted(rng.choices(places, k=rng.choice((1, 1, 1, 2, 2, 3, 4))), key=lambda place: -place.member)
+    chosen = sorted(rng.choices(places, k=rng.choice((1, 1, 1, 1, 1, 2, 2, 3, 4))), key=lambda place: -place.member)
     limit = len(text)
     for place in chosen:
         if place.end <= limit:  # one place may hold the other; the later one has been changed already

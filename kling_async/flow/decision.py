@@ -110,13 +110,14 @@ def _oddity(accepted: Accepted, answer: HttpResponse | None) -> KlingError | Non
 def _tells(answer: HttpResponse | None, error: KlingError) -> bool:
     """Tell whether an answer can prove that nothing was done.
 
-    Without a whole answer nothing is known; behind a redirect or a 5xx, whatever its body says, the request may have
-    been executed, unless the gateway documents that status as "not executed".
+    Without a whole answer nothing is known; behind a redirect, a 408 or a 5xx, whatever its body says, the request may
+    have been executed, unless the gateway documents that status as "not executed".
     """
     if answer is None:
         return False
     documented = isinstance(error, GatewayUnavailableError) and error.charged == "no"
-    return 200 <= answer.status < 300 or 400 <= answer.status < 500 or documented
+    refusal = 400 <= answer.status < 500 and answer.status != 408
+    return 200 <= answer.status < 300 or refusal or documented
 
 
 def _unbelieved(error: KlingError) -> KlingError:

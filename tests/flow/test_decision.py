@@ -77,15 +77,19 @@ def test_without_a_whole_answer_what_was_sent_is_in_doubt_whatever_the_error_cla
     assert not isinstance(found.error.cause, (*REFUSALS, RateLimitError, CapacityError, ConnectionFailedError))
 
 
+def _believable(answer):
+    return 200 <= answer.status < 300 or (400 <= answer.status < 500 and answer.status != 408)
+
+
 @given(failures, answers)
-def test_behind_a_redirect_or_a_5xx_nothing_is_refused_unless_the_gateway_documents_it(error, answer):
+def test_behind_a_redirect_a_408_or_a_5xx_nothing_is_refused_unless_the_gateway_documents_it(error, answer):
     found = decide(error, sent=True, answer=answer)
     documented = isinstance(error, GatewayUnavailableError) and error.charged == "no"
-    if answer.status >= 500 or answer.status < 200 or 300 <= answer.status < 400:
+    if not _believable(answer):
         assert found.fate is (Fate.AGAIN if documented else Fate.IN_DOUBT)
 
 
-@given(failures, answers.filter(lambda answer: 400 <= answer.status < 500 or 200 <= answer.status < 300))
+@given(failures, answers.filter(_believable))
 def test_a_believable_answer_is_refused_sent_again_or_in_doubt_by_the_class_that_the_adapter_chose(error, answer):
     found = decide(error, sent=True, answer=answer)
     if isinstance(error, REFUSALS):
@@ -137,9 +141,9 @@ def test_an_error_says_at_which_stage_it_happened():
     assert decide(ConnectionFailedError(stage="connect"), sent=False).error.stage == "connect"
 
 
-@pytest.mark.parametrize("status", [301, 307, 500, 502, 503, 504, 520, 529])
+@pytest.mark.parametrize("status", [301, 307, 408, 500, 502, 503, 504, 520, 529])
 @pytest.mark.parametrize("kind", [InvalidRequestError, InsufficientCreditsError, RateLimitError])
-def test_a_refusal_in_the_body_of_a_5xx_or_a_redirect_is_not_believed(kind, status):
+def test_a_refusal_in_the_body_of_a_408_a_5xx_or_a_redirect_is_not_believed(kind, status):
     found = decide(kind("no"), sent=True, answer=HttpResponse(status))
     assert found.fate is Fate.IN_DOUBT
     assert type(found.error.cause) is GatewayUnavailableError

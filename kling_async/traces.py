@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from functools import lru_cache
+from itertools import accumulate
 
 MASK = "***"
 BEGINNING = 8
@@ -11,6 +12,7 @@ CUT_OFF = 6
 """And so many at the end of a text, which may have been cut off inside the secret."""
 
 _GAP = r"(?:\s|\\[nrt]){0,4}"
+_ESCAPE = r"\\\\{0,7}"
 _UNIT = re.compile(r"\\+|.")
 _NAMES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
 _BASE64 = {"+": r"(?:[+\-]|%2[bB])", "/": r"(?:\\?/|_|%2[fF])"}
@@ -29,16 +31,18 @@ class Traces:
 
     def __init__(self, secret: str) -> None:
         units = _UNIT.findall(secret)
-        first = _GAP.join(map(_spelled, units[:CUT_OFF]))
+        begun, cut = _within(units, BEGINNING), _within(units, CUT_OFF)
+        first = _GAP.join(map(_spelled, units[:cut]))
         others = []
         if len(secret) >= BEGINNING:
             others.append(_disguises(secret[:BEGINNING].encode()))
         # Every trace begins with one of these; most texts hold none, and need no other look.
         self._hint = re.compile("|".join([first, *others]))
-        if len(units) > CUT_OFF:
-            others.append(rf"{first}(?:{_GAP}{_spelled(units[CUT_OFF])})?(?=…?\Z)")
-        self._start = re.compile(_GAP.join(map(_spelled, units[:BEGINNING])))
-        self._rest = tuple(units[BEGINNING:])
+        if len(secret) > CUT_OFF:
+            more = "".join(f"(?:{_GAP}{_spelled(unit)})?" for unit in units[cut:begun])
+            others.append(rf"{first}{more}(?=…?\Z)")
+        self._start = re.compile(_GAP.join(map(_spelled, units[:begun])))
+        self._rest = tuple(units[begun:])
         self._others = tuple(map(re.compile, others))
 
     def found_in(self, text: str) -> bool:
@@ -81,21 +85,28 @@ def _next(unit: str) -> re.Pattern[str]:
     return re.compile(_GAP + _spelled(unit))
 
 
+def _within(units: list[str], length: int) -> int:
+    """Return how many units lie within so many characters, at least one."""
+    ends = list(accumulate(map(len, units)))
+    return max(1, sum(end <= length for end in ends))
+
+
 def _spelled(unit: str) -> str:
     """Return a pattern of all the ways to write one character, or several backslashes in a row.
 
     Each way begins with a plain character where it can: `re` then skips what begins otherwise quickly, as it does not
-    where case is ignored.
+    where case is ignored. No repetition is without a bound, which a hostile text could make slow.
     """
     char, times = unit[0], len(unit)
     code = _either_case(f"{ord(char):02x}")
-    ways = [rf"%(?:25)*{code}", rf"\\\\*u00{code}", rf"\\\\*x{code}", rf"&#0*{ord(char)};", rf"&#[xX]0*{code};"]
+    ways = [rf"%(?:25){{0,4}}{code}", rf"{_ESCAPE}u00{code}", rf"{_ESCAPE}x{code}"]
+    ways += [rf"&#0{{0,4}}{ord(char)};", rf"&#[xX]0{{0,4}}{code};"]
     if char in _NAMES:
         ways.append(f"&{_NAMES[char]};")
     if char == "\\":
-        return rf"(?:(?:{'|'.join(ways)}){{{times}}}|\\{{{times},}})"
+        return rf"(?:(?:{'|'.join(ways)}){{{times}}}|\\{{{times},{8 * times}}})"
     if not char.isalnum():
-        ways.append(rf"\\\\*{re.escape(char)}")
+        ways.append(rf"{_ESCAPE}{re.escape(char)}")
     return f"(?:{'|'.join([*dict.fromkeys(map(re.escape, (char, char.swapcase()))), *ways])})"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from kling_async.errors import (
     AuthenticationError,
@@ -13,7 +13,6 @@ from kling_async.errors import (
     RateLimitError,
 )
 from kling_async.gateways.asking import (
-    bearer,
     check_duration,
     check_prompt,
     check_public,
@@ -22,14 +21,14 @@ from kling_async.gateways.asking import (
     refuse_model,
     refuse_unknown,
 )
+from kling_async.gateways.keyed import KeyedGateway
 from kling_async.gateways.kling3api import snapshot_of
 from kling_async.gateways.prices import APIIN, cost_of
-from kling_async.gateways.protocol import Accepted, Gateway
+from kling_async.gateways.protocol import Accepted
 from kling_async.gateways.reading import record
 from kling_async.gateways.refusals import opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, Request, TextToVideo, default_model
 from kling_async.results import Cost, Snapshot
-from kling_async.secret import Secret
 from kling_async.wire import Exchange, HttpRequest, HttpResponse, segment
 
 # Only `invalid_request` is documented; the others are what its name lets one expect.
@@ -43,8 +42,8 @@ _TYPES: Mapping[str, type[KlingError] | None] = {
 _FIELDS = ("duration", "aspect_ratio", "sound", "quality", "shots", "subjects")
 
 
-@define
-class ApiIn(Gateway):
+@define(init=False)
+class ApiIn(KeyedGateway):
     """The adapter for apiin.one.
 
     Args:
@@ -55,8 +54,6 @@ class ApiIn(Gateway):
     base_url = "https://apiin.one"
     prices_as_of = APIIN.as_of
     kinds = ("text-to-video", "image-to-video")
-
-    api_key: Secret = field(converter=Secret, repr=False)
 
     def submit(self, request: Request, key: str) -> Exchange[Accepted]:
         """`POST /api/v1/videos/generations`. There is no idempotency key."""
@@ -74,10 +71,6 @@ class ApiIn(Gateway):
     def estimate(self, request: Request) -> Cost | None:
         """Price by mode, second and sound."""
         return cost_of(APIIN, _body(request), "mode", sound_default=True)
-
-    def authorize(self, request: HttpRequest, now: float) -> HttpRequest:
-        """Add the bearer key."""
-        return bearer(request, self.api_key)
 
 
 def _body(request: Request) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from attrs import define, field
+from attrs import define
 
 from kling_async.errors import (
     AuthenticationError,
@@ -17,9 +17,9 @@ from kling_async.errors import (
     RateLimitError,
 )
 from kling_async.gateways.apimart_body import body_of_request
-from kling_async.gateways.asking import bearer
 from kling_async.gateways.charges import charge_in
-from kling_async.gateways.protocol import Accepted, Gateway
+from kling_async.gateways.keyed import KeyedGateway
+from kling_async.gateways.protocol import Accepted
 from kling_async.gateways.reading import (
     amount,
     ids_in,
@@ -35,7 +35,6 @@ from kling_async.gateways.reading import (
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of
 from kling_async.requests import KINDS, Request
 from kling_async.results import Balance, Snapshot
-from kling_async.secret import Secret
 from kling_async.wire import Exchange, HttpRequest, Part, segment
 
 # The `type` (or `code`) of an error, where the status alone does not say enough.
@@ -57,8 +56,8 @@ _CODES: Mapping[str, type[KlingError] | None] = {
 _KEY = re.compile(r"[\x21-\x7e]{1,191}")
 
 
-@define
-class ApiMart(Gateway):
+@define(init=False)
+class ApiMart(KeyedGateway):
     """The adapter for apimart.ai.
 
     A submit carries `Idempotency-Key` (the vendor's own client does), so a lost answer is asked for again with the
@@ -72,8 +71,6 @@ class ApiMart(Gateway):
     base_url = "https://api.apimart.ai"
     dedupes_by_key = True
     kinds = tuple(KINDS)
-
-    api_key: Secret = field(converter=Secret, repr=False)
 
     def submit(self, request: Request, key: str) -> Exchange[Accepted]:
         """`POST /v1/videos/generations` with `Idempotency-Key`."""
@@ -126,10 +123,6 @@ class ApiMart(Gateway):
         if url is None:
             raise ProtocolError("the answer names no URL", gateway=self.name, code="no_url", raw=response.excerpt())
         return url
-
-    def authorize(self, request: HttpRequest, now: float) -> HttpRequest:
-        """Add the bearer key."""
-        return bearer(request, self.api_key)
 
 
 def _raise_meant(refused: KlingError) -> NoReturn:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from kling_async.errors import (
     AuthenticationError,
@@ -14,7 +14,6 @@ from kling_async.errors import (
     RateLimitError,
 )
 from kling_async.gateways.asking import (
-    bearer,
     check_duration,
     check_prompt,
     check_public,
@@ -23,13 +22,13 @@ from kling_async.gateways.asking import (
     refuse_unknown,
 )
 from kling_async.gateways.charges import charge_in
+from kling_async.gateways.keyed import KeyedGateway
 from kling_async.gateways.prices import KLING3API, cost_of
-from kling_async.gateways.protocol import Accepted, Gateway
+from kling_async.gateways.protocol import Accepted
 from kling_async.gateways.reading import ids_in, judged, kept, moment, reason_in, record, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, TextToVideo, VideoEdit, default_model
 from kling_async.results import Cost, Snapshot
-from kling_async.secret import Secret
 from kling_async.wire import Exchange, HttpRequest, HttpResponse
 
 _CODES: Mapping[str, type[KlingError] | None] = {
@@ -61,8 +60,8 @@ _FIELDS = {
 _PREFIX = {"kling-3.0": "", "kling-o3": "o3-"}
 
 
-@define
-class Kling3Api(Gateway):
+@define(init=False)
+class Kling3Api(KeyedGateway):
     """The adapter for kling3api.com.
 
     Args:
@@ -73,8 +72,6 @@ class Kling3Api(Gateway):
     base_url = "https://kling3api.com"
     prices_as_of = KLING3API.as_of
     kinds = tuple(_FIELDS)
-
-    api_key: Secret = field(converter=Secret, repr=False)
 
     def submit(self, request: Request, key: str) -> Exchange[Accepted]:
         """`POST /api/generate`; the backend is chosen by `type`. There is no idempotency key."""
@@ -93,10 +90,6 @@ class Kling3Api(Gateway):
         """Price by `type`, second and sound, from the newer revision of the documentation."""
         # The documents disagree on the default of `sound`; an unsent one was billed with sound.
         return cost_of(KLING3API, _body(request), "type", sound_default=True)
-
-    def authorize(self, request: HttpRequest, now: float) -> HttpRequest:
-        """Add the bearer key."""
-        return bearer(request, self.api_key)
 
 
 def _type(request: Request) -> str:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from kling_async.errors import KlingError, QuotaExhaustedError, RateLimitError
-from kling_async.gateways.asking import bearer, check_duration, check_prompt, merged, refuse_model, refuse_unknown
+from kling_async.gateways.asking import check_duration, check_prompt, merged, refuse_model, refuse_unknown
 from kling_async.gateways.charges import charge_in
-from kling_async.gateways.protocol import Accepted, Gateway
+from kling_async.gateways.keyed import KeyedGateway
+from kling_async.gateways.protocol import Accepted
 from kling_async.gateways.reading import (
     ids_in,
     judged,
@@ -24,7 +25,6 @@ from kling_async.gateways.reading import (
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import Request, TextToVideo, default_model
 from kling_async.results import Snapshot
-from kling_async.secret import Secret
 from kling_async.wire import Exchange, HttpRequest, HttpResponse, segment
 
 _RESOLUTION = {"std": "720p", "pro": "1080p", "4k": "4k"}
@@ -33,8 +33,8 @@ _LONGEST = {"kling-3.0": 120, "kling-2": 60}
 _SLOW_DOWN = 600.0
 
 
-@define
-class KlingGenerator(Gateway):
+@define(init=False)
+class KlingGenerator(KeyedGateway):
     """The adapter for klinggenerator.com.
 
     Its quota is a number of requests a day (10 free, 1,000 for Pro); whether looks at a job count is not documented.
@@ -47,8 +47,6 @@ class KlingGenerator(Gateway):
     base_url = "https://api.klinggenerator.com"
     kinds = ("text-to-video",)
     daily_quota = True
-
-    api_key: Secret = field(converter=Secret, repr=False)
 
     def submit(self, request: Request, key: str) -> Exchange[Accepted]:
         """`POST /v1/generate`. There is no idempotency key."""
@@ -67,10 +65,6 @@ class KlingGenerator(Gateway):
         data = task_of(self.name, response, record(body.get("data")) or body)
         same_task(self.name, task_id, data)
         return {task_id: _snapshot(task_id, data)}
-
-    def authorize(self, request: HttpRequest, now: float) -> HttpRequest:
-        """Add the bearer key."""
-        return bearer(request, self.api_key)
 
     def _opened(self, response: HttpResponse, *, submitting: bool = False) -> Mapping[str, Any]:
         """Return the body, telling a used-up day (`X-RateLimit-Remaining: 0`) from a plain "slow down".

@@ -51,7 +51,7 @@ class Sandbox:
     burst: float | None = None
     max_running: int | None = None
     daily_quota: int | None = None
-    api_keys: Collection[str] | None = None
+    api_keys: Collection[str] | None = field(default=None, repr=False)
     epoch: float | None = None
     public_url: str | None = None
     ledger: Ledger = field(init=False, repr=False, factory=Ledger)

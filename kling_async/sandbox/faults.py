@@ -192,7 +192,7 @@ class Rule:
     action: Action
     on: Operation | None
     prompt: str | None
-    api_key: str | None
+    api_key: str | None = field(repr=False)
     nth: int | Collection[int] | None
     times: int | None
     every: int | None

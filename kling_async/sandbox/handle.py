@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import define
+from attrs import define, field
 
 from kling_async.sandbox.core import Sandbox
 from kling_async.sandbox.faults import Action, Operation, Rule
@@ -21,7 +21,7 @@ class KlingSandbox:
     """
 
     url: str
-    api_key: str
+    api_key: str = field(repr=False)
     sandbox: Sandbox
 
     def session(self, gateway: str = "kling3api", **settings: Any) -> "KlingSession":

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 Ending = Literal["answer", "drop", "reset", "cut", "hang"]
 
@@ -16,7 +16,7 @@ class Call:
     method: str
     path: str
     query: Mapping[str, str] = {}
-    headers: Mapping[str, str] = {}
+    headers: Mapping[str, str] = field(default={}, repr=False)
     body: bytes = b""
 
 

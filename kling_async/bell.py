@@ -1,6 +1,14 @@
 """Waiting until something has changed, or has come to its end whatever happens to who waits."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+ENDINGS = 5.0
+"""Seconds that something which was cut off may take to end: a user's input, a download."""
 
 
 class Bell:
@@ -33,14 +41,26 @@ def _resolve(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-async def to_its_end(task: asyncio.Future[None]) -> None:
-    """Await something that must not be cut short; a cancellation is passed on afterwards."""
+async def ended(task: asyncio.Future[Any]) -> bool:
+    """Wait until something has ended, and never leave before; True if the waiting was cancelled."""
     cancelled = False
     while not task.done():
         try:
-            await asyncio.shield(task)
+            await asyncio.wait([task])
         except asyncio.CancelledError:
             cancelled = True
-    task.result()
+    return cancelled
+
+
+async def to_its_end(task: asyncio.Future[T]) -> T:
+    """Await something that must not be cut short; a cancellation is passed on afterwards."""
+    cancelled = await ended(task)
+    value = task.result()
     if cancelled:
         raise asyncio.CancelledError
+    return value
+
+
+async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
+    """Do something in a thread, to its end: a thread cannot be cancelled, and must not go on behind our back."""
+    return await to_its_end(asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments)))

@@ -10,6 +10,7 @@ import shutil
 import stat
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from random import random
 from typing import BinaryIO
@@ -19,6 +20,7 @@ from attrs import define, field
 
 from kling_async import failpoints
 from kling_async.addresses import allows, checked_url
+from kling_async.bell import in_thread
 from kling_async.errors import DownloadError
 from kling_async.flow.backoff import backoff
 from kling_async.kept import Keeper, Kept, boot_id
@@ -159,9 +161,9 @@ class Download:
                     transfer.take_up(kept)
                 await self._fetch_whole(video, transfer)
                 if self.keeper is not None:
-                    await self.keeper.checked(*await asyncio.to_thread(_measured, file))
+                    await self.keeper.checked(*await in_thread(_measured, file))
                     failpoints.reach("download.checked")
-                await asyncio.to_thread(_publish, file, part, target, overwrite=overwrite)
+                await in_thread(partial(_publish, file, part, target, overwrite=overwrite))
                 failpoints.reach("download.renamed")
         except DownloadError as error:
             failure = error.evolve(task_id=video.task_id)
@@ -199,7 +201,7 @@ class Download:
                 raise _error("expired", f"the video's URL answers HTTP {status}", http_status=status)
             url = fresh.url
             transfer.restart()
-        problem = await asyncio.to_thread(problem_with, transfer.file, transfer.size)
+        problem = await in_thread(problem_with, transfer.file, transfer.size)
         if problem is not None:
             raise _error("not_a_video", problem)
 
@@ -313,7 +315,7 @@ def _joined(url: str, onwards: str) -> str:
 async def _append(transfer: _Transfer, chunks: list[bytes]) -> None:
     if chunks:
         data = b"".join(chunks)
-        await asyncio.to_thread(transfer.file.write, data)
+        await in_thread(transfer.file.write, data)
         transfer.size += len(data)
 
 

@@ -1,20 +1,23 @@
 """What looks after the jobs of one session: a queue, a heap of due looks, one timer, and no asyncio task per job."""
 
 import asyncio
+import contextvars
 import logging
 import math
 from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any, TypeVar
 
-from kling_async.bell import Bell
+from kling_async.bell import ENDINGS, Bell, to_its_end
 from kling_async.claims import Claims
 from kling_async.conversation import Conversations
 from kling_async.endings import failed, generation_failed
 from kling_async.errors import (
     ConfigurationError,
+    GatewayUnavailableError,
     GenerationTimeoutError,
     KlingError,
     RateLimitError,
@@ -36,7 +39,7 @@ from kling_async.requests import Request
 from kling_async.results import Cost, Outcome, Snapshot, Status
 from kling_async.settings import PollPlan, RateLimit, RetryPolicy, Timeouts
 from kling_async.submitting import Submitting
-from kling_async.task import TaskFuture, is_running_here
+from kling_async.task import TaskFuture, is_elsewhere
 from kling_async.waiting import Agenda, Line
 from kling_async.wire import Exchange
 
@@ -111,6 +114,8 @@ class Engine:
         self._busy = {"submit": 0, "look": 0}
         self._numbers = count()
         self._turns = Turns()
+        # What goes on in the background belongs to the session, not to whoever happened to call it first.
+        self._context = contextvars.copy_context()
         self._timer: asyncio.TimerHandle | None = None
         self._rings_at = math.inf
         self._pumping = False
@@ -216,7 +221,7 @@ class Engine:
         """Let `_pump` run soon."""
         if not self._pumping and not self.closing:
             self._pumping = True
-            self.loop.call_soon(self._pump)
+            self.loop.call_soon(self._pump, context=self._context)
 
     def _pump(self) -> None:
         self._pumping = True  # what happens in here is seen in here, and needs no other round
@@ -266,7 +271,8 @@ class Engine:
             return
         self._busy[kind] += 1
         if kind == "submit":
-            self._start(self.submitting.send(self._admit()), "submit")
+            job = self._admit()
+            self._start(self.submitting.send(job), "submit", job)
         else:
             jobs = self._agenda.take(now, self.gateway.poll_batch, self.plan.minimum)
             self._start(self._looking.look(jobs), "look")
@@ -328,7 +334,7 @@ class Engine:
         if self._timer is not None:
             self._timer.cancel()
         self._rings_at = when
-        self._timer = self.loop.call_at(when, self._ring)
+        self._timer = self.loop.call_at(when, self._ring, context=self._context)
 
     def _ring(self) -> None:
         # Loops round: the timer may ring a moment before its time, and must then be set again.
@@ -349,21 +355,27 @@ class Engine:
             else:
                 self.give_up(job)
 
-    def _start(self, work: Coroutine[Any, Any, None], kind: str) -> None:
+    def _start(self, work: Coroutine[Any, Any, None], kind: str, job: TaskFuture | None = None) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
         self._tasks[task] = kind
-        task.add_done_callback(self._over)
+        task.add_done_callback(partial(self._over, job))
+        return task
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _over(self, job: TaskFuture | None, task: asyncio.Task[None]) -> None:
         kind = self._tasks.pop(task)
         if kind in self._busy:
             self._busy[kind] -= 1
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a %s ended unexpectedly", kind, exc_info=task.exception())
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            log.error("a %s ended unexpectedly", kind, exc_info=error)
+        if job is not None and not job.done() and (task.cancelled() or error is not None):
+            self.let_go(job)  # the program was interrupted right there, by Ctrl-C perhaps
         self.wake()
 
     async def control(self, exchange: Exchange[T], *, fresh: bool = False) -> T:
         """Hold a conversation that submits nothing, before anything else as soon as the limits allow it."""
+        if self.closing:
+            raise SessionClosedError(gateway=self.gateway.name)
         turn: asyncio.Future[float] = self.loop.create_future()
         self._controls.append(turn)
         self.wake()
@@ -386,6 +398,10 @@ class Engine:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in the background until the session closes."""
         self._start(work, "errand")
+
+    def feed(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Read a user's input in the background. Whoever asked for it cancels it; closing the session waits for it."""
+        return self._start(work, "input")
 
     # Ending jobs.
 
@@ -452,7 +468,9 @@ class Engine:
 
     def withdraw(self, job: TaskFuture, *, unsent_only: bool = False) -> bool:
         """Stop looking after a job; see `TaskFuture.cancel` and `TaskFuture.withdraw_unsent`."""
-        if self.loop.is_running() and not is_running_here(self.loop):
+        if self.loop.is_closed() and not job.done():
+            raise ConfigurationError("the event loop of this task-future has been closed")
+        if is_elsewhere(self.loop):
             raise ConfigurationError(
                 "this task-future belongs to another event loop; use loop.call_soon_threadsafe(future.cancel)"
             )
@@ -480,6 +498,11 @@ class Engine:
 
     def let_go(self, job: TaskFuture) -> None:
         """Stop looking after a job without a word to the gateway; its id says where it can be picked up."""
+        if job.status is Status.SUBMITTING and job.attempts:
+            # Nobody is left who knows whether a byte of it had left.
+            words = "the program was stopped while the request was under way"
+            self.fail(job, in_doubt(GatewayUnavailableError(words, gateway=self.gateway.name)), Status.IN_DOUBT)
+            return
         words = "the session was closed; the job may still run, `attach` picks it up"
         error = SessionClosedError(words, gateway=self.gateway.name, charged=job.charged())
         self.fail(job, error, Status.IN_PROGRESS if job.task_id else Status.FAILED)
@@ -495,25 +518,47 @@ class Engine:
 
     async def close(self) -> None:
         """Stop taking jobs in, let the submits that have begun end, and fail what is unfinished with its id."""
+        self.shut()
+        inputs = self._tasks_of("input")
+        for task, kind in self._tasks.items():
+            if kind not in ("submit", "input"):
+                task.cancel()
+        try:
+            # Each submit has a hard deadline of its own; a cancelled one would be in doubt.
+            await _all_ended(self._tasks_of("submit"), self.timeouts.submit + self.timeouts.connect + 5)
+            await _all_ended(inputs, ENDINGS)
+        finally:  # also where the event loop itself is going down
+            rest = list(self._tasks)
+            for task in rest:
+                task.cancel()
+            await _all_ended(rest, ENDINGS)
+            if left := [kind for kind in self._tasks.values() if kind == "input"]:
+                log.warning("%d inputs do not end although they were cancelled", len(left))
+            await self.abandon()
+
+    async def abandon(self) -> None:
+        """Fail what is unfinished with its id and close every connection, and wait for nothing."""
+        self.shut()
+        for job in list(self.unfinished):
+            self.let_go(job)
+        await self.talk.transport.close()
+
+    def shut(self) -> None:
+        """Let nothing more go."""
         self.closing = True
         if self._timer is not None:
             self._timer.cancel()
         for turn in self._controls:
-            if not turn.done():
+            if not turn.done() and not self.loop.is_closed():
                 turn.set_result(math.inf)
         closed = SessionClosedError("the session was closed before this was sent", gateway=self.gateway.name)
         self.fail_queued(lambda _: closed)
-        submits = [task for task, kind in self._tasks.items() if kind == "submit"]
-        for task, kind in self._tasks.items():
-            if kind != "submit":
-                task.cancel()
-        if submits:
-            # Each has a hard deadline of its own; a cancelled one would be in doubt.
-            await asyncio.wait(submits, timeout=self.timeouts.submit + self.timeouts.connect + 5)
-        rest = list(self._tasks)
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-        for job in list(self.unfinished):
-            self.let_go(job)
-        await self.talk.transport.close()
+
+    def _tasks_of(self, kind: str) -> list[asyncio.Task[None]]:
+        return [task for task, known in self._tasks.items() if known == kind]
+
+
+async def _all_ended(tasks: Collection[asyncio.Task[None]], seconds: float) -> None:
+    """Wait until tasks have ended, so many seconds at most; a cancellation of the waiting is passed on afterwards."""
+    if tasks:
+        await to_its_end(asyncio.ensure_future(asyncio.wait(tasks, timeout=seconds)))

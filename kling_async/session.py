@@ -17,7 +17,7 @@ from weakref import WeakSet
 import anyio
 
 from kling_async.asked import invalid_argument, key_fault, request_fault
-from kling_async.bell import to_its_end
+from kling_async.bell import ENDINGS, ended, to_its_end
 from kling_async.credentials import base_url_for, gateway_for
 from kling_async.engine import CONNECTIONS, Engine
 from kling_async.errors import (
@@ -46,7 +46,7 @@ from kling_async.settings import (
     slot_limit,
 )
 from kling_async.stream import Item, Requests, Stream
-from kling_async.task import Recorder, TaskFuture, is_running_here
+from kling_async.task import Recorder, TaskFuture, is_elsewhere, is_running_here
 from kling_async.wire import is_task_id
 
 if TYPE_CHECKING:
@@ -123,8 +123,6 @@ class KlingSession:
         self._retry = retry
         self._downloads = downloads
         self._durations = Durations()
-        self._pid = os.getpid()
-        self._name = os.urandom(4).hex()
         self._number = count(1)
         self._keys: dict[str, TaskFuture] = {}
         self._streams: WeakSet[Stream] = WeakSet()
@@ -142,6 +140,9 @@ class KlingSession:
             raise SessionClosedError("this session was closed; make a new one")
         if self._engine is not None:
             raise ConfigurationError("this session is open already")
+        # Made before a fork and opened after it, two sessions must not name their jobs alike.
+        self._pid, self._loop = os.getpid(), asyncio.get_running_loop()
+        self._name = os.urandom(4).hex()
         _load()
         self._engine = Engine(
             self.gateway,
@@ -168,19 +169,44 @@ class KlingSession:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the session; what `async with` does at its end. Closing twice is closing once."""
-        engine, self._engine = self._engine, None
-        self._closed = True
-        if engine is not None:
-            self._closing = asyncio.ensure_future(engine.close())
-            for stream in list(self._streams):
-                stream.end_input()
-            for download in self._downloading.values():
-                download.cancel()
-        if self._closing is not None:
+        """Close the session; what `async with` does at its end. Closing twice is closing once.
+
+        A forked child may leave the block, too: it touches nothing that is its parent's.
+        """
+        engine = self._engine
+        over = engine is None and (self._closing is None or self._closing.done())
+        if over or os.getpid() != self._pid:
+            self._closed = True
+        elif self._loop.is_closed():
+            self._engine, self._closed = None, True
+            if engine is not None:
+                await engine.abandon()
+        elif is_elsewhere(self._loop):
+            raise ConfigurationError("this session belongs to another event loop; close it where it was opened")
+        else:
+            self._engine, self._closed = None, True
+            if self._closing is None and engine is not None:
+                self._closing = self._begin_to_end(engine)
+            assert self._closing is not None  # noqa: S101 - there was an engine, or its end has begun
             # Cancelling now would cut a paid POST in two: the close runs to its bounded end, then the cancel goes on.
             with anyio.CancelScope(shield=True):
                 await to_its_end(self._closing)
+
+    def _begin_to_end(self, engine: Engine) -> asyncio.Task[None]:
+        engine.shut()
+        for stream in list(self._streams):
+            stream.end_input()
+        downloads = list(self._downloading.values())
+        for download in downloads:
+            download.cancel()
+        return self._loop.create_task(self._end(engine, downloads))
+
+    async def _end(self, engine: Engine, downloads: list[asyncio.Future[Path]]) -> None:
+        try:
+            if downloads:
+                await asyncio.wait(downloads, timeout=ENDINGS)
+        finally:
+            await engine.close()
 
     def __del__(self) -> None:
         if getattr(self, "_engine", None) is not None and self._pid == os.getpid():
@@ -194,7 +220,7 @@ class KlingSession:
             raise ConfigurationError("this session is not open; use `async with KlingSession(…) as session:`")
         if os.getpid() != self._pid:
             raise ConfigurationError("this session belongs to the parent process; open one after the fork")
-        if not is_running_here(self._engine.loop):
+        if not is_running_here(self._loop):
             raise ConfigurationError("this session belongs to another event loop; use it where it was opened")
         return self._engine
 
@@ -448,7 +474,7 @@ class KlingSession:
         engine = self._here()
         file = Path(path)
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        exchange = self.gateway.upload(file.name, kind, await anyio.Path(file).read_bytes())
+        exchange = self.gateway.upload(file.name, kind, await asyncio.to_thread(file.read_bytes))
         if exchange is None:
             raise UnsupportedError(f"{self.gateway.name} takes no uploads", gateway=self.gateway.name, field="image")
         return await engine.control(exchange, fresh=True)
@@ -492,7 +518,9 @@ class KlingSession:
             await asyncio.wait([work])
         except asyncio.CancelledError:
             work.cancel()
-            await asyncio.wait([work])
+            await ended(work)
+            if not work.cancelled():
+                work.exception()  # nobody asks for it any more
             raise
         finally:
             del self._downloading[target]

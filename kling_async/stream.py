@@ -3,15 +3,15 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias
 
 from kling_async.bell import Bell
 from kling_async.errors import ConfigurationError
 from kling_async.requests import Request
 from kling_async.results import Outcome
-from kling_async.task import TaskFuture
+from kling_async.task import TaskFuture, is_elsewhere, is_running_here
 
 Item: TypeAlias = Request | tuple[str, Request]
 """A request, or a key of your own and a request."""
@@ -27,8 +27,9 @@ for each that is: an endless input must not spend without end on what nobody has
 
 
 class Space(Protocol):
-    """How many jobs may be open at once."""
+    """How many jobs may be open at once, and who reads what is to be made."""
 
+    loop: asyncio.AbstractEventLoop
     moved: Bell
     """Rung when there may be more room."""
     slots: int | None
@@ -37,6 +38,10 @@ class Space(Protocol):
     @property
     def room(self) -> int:
         """How many jobs should be open now."""
+        ...
+
+    def feed(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Read a user's input in the background."""
         ...
 
 
@@ -77,8 +82,7 @@ class Stream(AsyncIterator[Outcome]):
 
     def __del__(self) -> None:
         # A `break` drops the last reference to this handle, though not to the belt: nobody is left to read.
-        with contextlib.suppress(ConfigurationError):  # collected by another thread
-            self._belt.stop()
+        self._belt.abandon()
 
 
 class _Belt:
@@ -96,8 +100,9 @@ class _Belt:
         self._bell = space.moved
 
     def start(self, requests: Requests) -> None:
+        self._check_place()
         if self._feeder is None and not self._finished:
-            self._feeder = asyncio.get_running_loop().create_task(self._feed(requests))
+            self._feeder = self._space.feed(self._feed(requests))
 
     async def next(self) -> Outcome:
         while not self._ready:
@@ -152,15 +157,29 @@ class _Belt:
     def end_input(self) -> None:
         self._finished = True
         feeder, self._feeder = self._feeder, None
-        if feeder is None or feeder.get_loop().is_closed():
+        if feeder is None or self._space.loop.is_closed():
             return
         if not feeder.done():
             feeder.cancel()
         self._bell.ring()
 
+    def abandon(self) -> None:
+        """Stop, in whatever thread the garbage collector came by, and also after the event loop has been closed."""
+        loop = self._space.loop
+        if is_running_here(loop):
+            self.stop()
+        else:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self.stop)
+
+    def _check_place(self) -> None:
+        if is_elsewhere(self._space.loop):
+            raise ConfigurationError("this stream belongs to another event loop; use it where its session is")
+
     def stop(self) -> None:
-        if self._feeder is not None and self._feeder.get_loop().is_closed():
+        if self._space.loop.is_closed():
             return
+        self._check_place()
         self.end_input()
         left, self._open = self._open, set()
         for future in left:

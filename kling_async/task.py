@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Generator
+from contextvars import Context, copy_context
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -108,7 +109,7 @@ class TaskFuture:
         self._snapshot: Snapshot | None = None
         self._waiters: set[asyncio.Future[None]] | None = None
         self._watchers: set[asyncio.Future[None]] | None = None
-        self._callbacks: list[Callable[[TaskFuture], object]] | None = None
+        self._callbacks: list[tuple[Callable[[TaskFuture], object], Context]] | None = None
         self.request = request
         self.key = key
         self.status = Status.QUEUED
@@ -229,17 +230,21 @@ class TaskFuture:
         raise asyncio.InvalidStateError("the job has not ended yet")
 
     def add_done_callback(self, callback: Callable[["TaskFuture"], object]) -> None:
-        """Call `callback(future)` from the event loop once the job has ended; at once if it has."""
+        """Call `callback(future)` from the event loop once the job has ended; at once if it has.
+
+        As with asyncio's futures, it is called in the context (`contextvars`) in which it was added.
+        """
+        added = callback, copy_context()
         if self.done():
-            self._care.loop.call_soon(_call, callback, self)
+            self._call_soon(*added)
         elif self._callbacks is None:
-            self._callbacks = [callback]
+            self._callbacks = [added]
         else:
-            self._callbacks.append(callback)
+            self._callbacks.append(added)
 
     def remove_done_callback(self, callback: Callable[["TaskFuture"], object]) -> int:
         """Forget a callback; returns how often it had been added."""
-        kept = [known for known in self._callbacks or () if known != callback]
+        kept = [known for known in self._callbacks or () if known[0] != callback]
         removed = len(self._callbacks or ()) - len(kept)
         self._callbacks = kept or None
         return removed
@@ -272,10 +277,9 @@ class TaskFuture:
             self._watchers = self._watchers or None
 
     async def _wait_in(self, waiters: set[asyncio.Future[None]]) -> None:
-        loop = asyncio.get_running_loop()
-        if loop is not self._care.loop:
+        if not is_running_here(self._care.loop):
             raise ConfigurationError("this task-future belongs to another event loop; await it where its session is")
-        waiter = loop.create_future()
+        waiter = self._care.loop.create_future()
         waiters.add(waiter)
         try:
             await waiter
@@ -296,13 +300,19 @@ class TaskFuture:
         if self._outcome is not None:
             return
         self._outcome = outcome
+        if self._care.loop.is_closed():
+            self.status = status
+            return  # nobody can wait any more
         self.show(status, snapshot)
         for waiters in (self._waiters, self._watchers):
             if waiters:
                 _wake(waiters)
         callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
-            self._care.loop.call_soon(_call, callback, self)
+        for added in callbacks or ():
+            self._call_soon(*added)
+
+    def _call_soon(self, callback: Callable[["TaskFuture"], object], context: Context) -> None:
+        self._care.loop.call_soon(_call, callback, self, context=context)
 
     def timing(self, now: float) -> Timing:
         """Return how long the job queued, ran and how often it was asked about, up to `now`."""
@@ -324,6 +334,14 @@ def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+def is_elsewhere(loop: asyncio.AbstractEventLoop) -> bool:
+    """Tell whether the caller is on another event loop, or in another thread than one that runs."""
+    try:
+        return asyncio.get_running_loop() is not loop
+    except RuntimeError:
+        return loop.is_running()
 
 
 def _wake(waiters: set[asyncio.Future[None]]) -> None:

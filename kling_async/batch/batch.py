@@ -31,6 +31,7 @@ from kling_async.errors import ConfigurationError, DownloadError, JournalError, 
 from kling_async.requests import KINDS, Request
 from kling_async.results import Outcome
 from kling_async.settings import positive_seconds
+from kling_async.task import is_elsewhere
 
 if TYPE_CHECKING:
     from kling_async.session import KlingSession
@@ -86,7 +87,6 @@ class Batch:
         self._rules = rules
         self._observer = observer
         self._journal: Journal | None = None
-        self._pid = os.getpid()
         self._inputs: Inputs | None = None
         self._course: Course | None = None
         self._stopped: KlingError | None = None
@@ -110,6 +110,7 @@ class Batch:
         except BaseException:
             journal.close()
             raise
+        self._pid, self._loop = os.getpid(), asyncio.get_running_loop()
         self._journal = journal
         self._inputs = Inputs(journal, self._price)
         return self
@@ -163,22 +164,34 @@ class Batch:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the batch: what is being sent comes to its end, so that no id is lost; the rest stays on record."""
-        journal, self._journal = self._journal, None
-        if journal is None:
+        """Close the batch: what is being sent comes to its end, so that no id is lost; the rest stays on record.
+
+        A forked child may leave the block, too: it touches nothing that is its parent's.
+        """
+        journal = self._journal
+        if journal is None or os.getpid() != self._pid:
             return
+        if not self._loop.is_closed():
+            self._check_place()
+        self._journal = None
         course, self._course = self._course, None
         try:
-            with anyio.CancelScope(shield=True):
-                if course is not None:
-                    await to_its_end(asyncio.ensure_future(course.close()))
-                    self._stopped = course.stopped
-                if self._inputs is not None:
-                    await self._inputs.close()
+            if not self._loop.is_closed():
+                with anyio.CancelScope(shield=True):
+                    await to_its_end(asyncio.ensure_future(self._end(course)))
         finally:
             with contextlib.suppress(JournalError):  # it is worth no more than fewer looks
                 journal.note(learned=self._session.learned())
             journal.close()
+
+    async def _end(self, course: Course | None) -> None:
+        try:
+            if course is not None:
+                await course.close()
+                self._stopped = course.stopped
+        finally:
+            if self._inputs is not None:
+                await self._inputs.close()
 
     def __del__(self) -> None:
         if getattr(self, "_journal", None) is not None and self._pid == os.getpid():
@@ -189,7 +202,12 @@ class Batch:
             raise ConfigurationError("this batch is not open; use `async with session.batch(…) as batch:`")
         if os.getpid() != self._pid:
             raise ConfigurationError("this batch belongs to the parent process; open one after the fork")
+        self._check_place()
         return self._journal
+
+    def _check_place(self) -> None:
+        if is_elsewhere(self._loop):
+            raise ConfigurationError("this batch belongs to another event loop; use it where it was opened")
 
     # What is to be made.
 
@@ -306,6 +324,7 @@ class Batch:
     def stop(self, reason: KlingError | None = None) -> None:
         """Send nothing new in the run under way; what the gateway has goes on to its end."""
         if self._course is not None:
+            self._here()
             self._course.stop(reason or SessionClosedError("the run was stopped; what is not sent stays planned"))
 
     @property

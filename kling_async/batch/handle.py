@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import TracebackType
 from typing import Self
@@ -10,7 +11,7 @@ import anyio
 
 from kling_async.batch.course import Course
 from kling_async.bell import to_its_end
-from kling_async.errors import SessionClosedError
+from kling_async.errors import ConfigurationError, SessionClosedError
 from kling_async.results import Outcome
 from kling_async.task import is_running_here
 
@@ -23,6 +24,7 @@ class BatchRun(AsyncIterator[Outcome]):
         self._earlier = earlier
         self._over = over
         self._closed = False
+        self._pid = os.getpid()
         self._loop = asyncio.get_running_loop()
 
     def __aiter__(self) -> Self:
@@ -31,6 +33,7 @@ class BatchRun(AsyncIterator[Outcome]):
     async def __anext__(self) -> Outcome:
         if self._closed:
             raise StopAsyncIteration
+        self._check_place()
         for outcome in self._earlier:
             return outcome
         try:
@@ -44,11 +47,16 @@ class BatchRun(AsyncIterator[Outcome]):
 
     async def aclose(self) -> None:
         """Leave early: nothing new is sent, and what is being sent comes to its end."""
-        if not self._closed:
+        if not self._closed and os.getpid() == self._pid:
+            self._check_place()
             self._closed = True
             with anyio.CancelScope(shield=True):
                 await to_its_end(asyncio.ensure_future(self.course.close()))
             self._over(self.course)
+
+    def _check_place(self) -> None:
+        if not is_running_here(self._loop):
+            raise ConfigurationError("this run belongs to another event loop; read it where its batch was opened")
 
     async def __aenter__(self) -> Self:
         return self

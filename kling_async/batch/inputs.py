@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ from attrs import define, field
 
 from kling_async.batch.journal import Journal
 from kling_async.batch.keys import BatchItem, Names, Planned, named
+from kling_async.bell import ENDINGS
 from kling_async.errors import InvalidRequestError
 from kling_async.requests import Request
 
@@ -47,7 +49,8 @@ class _Source:
         """Tell an asynchronous source that nobody wants more of it."""
         if hasattr(self.items, "aclose"):
             with contextlib.suppress(Exception):
-                await self.items.aclose()
+                async with asyncio.timeout(ENDINGS):
+                    await self.items.aclose()
 
 
 class Inputs:
@@ -85,17 +88,20 @@ class Inputs:
             return True
         if not self._sources or self.error is not None:
             return False
-        self._pulling = asyncio.get_running_loop().create_task(self._pull(wake))
+        self._pulling = asyncio.get_running_loop().create_task(self._pull())
+        self._pulling.add_done_callback(partial(self._pulled, wake))
         return True
 
-    async def _pull(self, wake: Callable[[], None]) -> None:
+    async def _pull(self) -> None:
         try:
             await self.some()
         except Exception as error:  # noqa: BLE001 - the user's own: it reaches the reader of the run
             self.error = error
-        finally:
-            self._pulling = None
-            wake()
+
+    def _pulled(self, wake: Callable[[], None], _: "asyncio.Task[None]") -> None:
+        # From the event loop: an eager task may have ended before anybody knew of it.
+        self._pulling = None
+        wake()
 
     async def some(self) -> int | None:
         """Take the next jobs in and return how many are new; None where there are none left.
@@ -136,6 +142,6 @@ class Inputs:
         pulling = self._pulling
         if pulling is not None:
             pulling.cancel()
-            await asyncio.wait([pulling])
+            await asyncio.wait([pulling], timeout=ENDINGS)
         while self._sources:
             await self._sources.popleft().close()

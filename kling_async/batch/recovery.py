@@ -11,6 +11,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.record import Record
 from kling_async.batch.states import State, Step
 from kling_async.batch.verdict import unclear
+from kling_async.bell import ended
 from kling_async.errors import JournalError, SubmissionInDoubtError
 from kling_async.flow.decision import in_doubt
 from kling_async.gateways.protocol import Gateway
@@ -140,6 +141,8 @@ class Recovery:
         finally:
             for task in waiting:
                 task.cancel()
+            for task in list(waiting):
+                await ended(task)
 
     async def _fetch(self, entry: Entry) -> None:
         try:

@@ -55,7 +55,8 @@ def step_of(entry: Entry, outcome: Outcome, spent: Decimal | None, now: float) -
         ended = outcome.status is Status.FAILED and is_final(error)
         return (Step.FAILED, steps.failed(entry, error, outcome.charged, spent, now)) if ended else None
     if outcome.status is Status.IN_DOUBT:
-        return Step.LOST, steps.lost(entry, error, now)
+        # Without an intent on record no byte has left.
+        return None if entry.state is State.PLANNED else (Step.LOST, steps.lost(entry, error, now))
     if not comes_again(error):
         return Step.REJECTED, steps.rejected(entry, error, now)
     return (Step.POSTPONED, steps.postponed(entry)) if entry.state is State.SUBMITTING else None

@@ -111,6 +111,7 @@ class Visit:
         if not isinstance(body, (bytes, str)):
             body = json.dumps(body)
         data = body.encode() if isinstance(body, str) else body
+        headers = (*headers, *self.gateway.always)
         await self.send(head(status, len(data) if length is None else length, headers) + data)
 
     def reset(self):
@@ -214,6 +215,8 @@ class HostileGateway:
     ledger: Ledger = field(factory=Ledger)
     greeting: object = None
     """Called with each new connection to the API before anything is read, if set; True takes the connection over."""
+    always: tuple = ()
+    """Header lines of every answer that `Visit.say` gives."""
     submits_to: str = "/api/generate"
     looks_at: str = "/api/status"
     """The paths of the API; one that ends with a slash goes on with a task id."""

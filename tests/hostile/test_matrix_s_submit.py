@@ -12,7 +12,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from hostile_gateway import film_of, head, play, reset, show, shown, take, taken
+from hostile_gateway import film_of, head, reset, show, shown, take, taken
 from trials import KEY, assert_in_doubt, assert_silent
 
 from kling_async import (
@@ -614,3 +614,422 @@ async def test_s19_a_trouble_that_hides_a_job_is_told_from_one_that_does_not_by_
         second, hidden = await t.one()
         assert_in_doubt(t, second, hidden, f"HTTP_{status}", http_status=status, submits=2)
         assert told(nothing) == told(hidden)
+
+
+async def test_s20_two_slots_are_found_out_within_ten_answers_and_ten_jobs_are_made_over_them(trial):
+    lasts, most = 0.3, []
+    now = asyncio.get_running_loop().time
+    seen = set()
+
+    async with trial(seconds=4) as t:
+
+        def running():
+            return sum(now() < task.at + lasts for task in t.ledger.tasks)
+
+        async def submit(visit):
+            unseen = t.ledger.accepted - running() - len(seen)  # ended, and not looked at since
+            most.append(t.session.stats.used - unseen)
+            if running() < 2:
+                return await take(visit)
+            return await too_many()(visit)
+
+        async def status(visit):
+            task = visit.gateway.task(visit.query["task_id"])
+            if now() < task.at + lasts:
+                await visit.say(shown(task, "IN_PROGRESS"))
+            else:
+                seen.add(task.task_id)
+                await visit.say(shown(task, "SUCCESS", [f"{visit.gateway.films}/{task.task_id}.mp4"]))
+            return True
+
+        t.gateway.on("submit", submit, times=0).on("status", status, times=0)
+        outcomes = await t.many(10)
+        assert [type(outcome) for outcome in outcomes] == [Success] * 10
+        assert max(most[9:]) <= 3
+        assert t.ledger.accepted == 10
+        assert len(t.ledger.submits) <= 40
+
+
+# An HTTP 200 that is none.
+
+ENVELOPES = {
+    "number": lambda status, code: {"code": status, "message": code, "data": None},
+    "text": lambda status, code: {"code": code, "message": "no", "data": None},
+    "both": lambda status, code: {"code": status, "error": code, "message": "no"},
+    "inner": lambda status, code: {"error": {"code": code, "message": "no"}},
+}
+
+
+@pytest.mark.parametrize("shape", ENVELOPES)
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "INVALID_PROMPT", InvalidRequestError),
+        (401, "INVALID_API_KEY", AuthenticationError),
+        (402, "INSUFFICIENT_CREDITS", InsufficientCreditsError),
+    ],
+)
+async def test_s21_a_refusal_in_an_envelope_is_a_refusal(trial, shape, status, code, kind):
+    async with trial(seconds=1) as t:
+        t.gateway.on("submit", saying(ENVELOPES[shape](status, code)))
+        future, outcome = await t.one()
+        assert_rejected(t, future, outcome, kind, code, http_status=200)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402])
+async def test_s21_a_number_alone_in_an_envelope_is_a_refusal(trial, status):
+    kinds = {400: InvalidRequestError, 401: AuthenticationError, 402: InsufficientCreditsError}
+    async with trial(seconds=1) as t:
+        t.gateway.on("submit", saying({"code": status, "message": "no", "data": None}))
+        future, outcome = await t.one()
+        assert_rejected(t, future, outcome, kinds[status], f"HTTP_{status}", http_status=200)
+
+
+@pytest.mark.parametrize("shape", ENVELOPES)
+async def test_s22_a_refusal_for_the_pace_in_an_envelope_is_sent_again(trial, shape):
+    async with trial(seconds=1) as t:
+        t.gateway.on("submit", saying(ENVELOPES[shape](429, "RATE_LIMITED")))
+        future, outcome = await t.one()
+        assert (outcome.ok, future.attempts) == (True, 2)
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 2)
+
+
+@pytest.mark.parametrize("shape", ENVELOPES)
+async def test_s23_trouble_in_an_envelope_leaves_the_job_in_doubt(trial, shape):
+    async with trial(seconds=1) as t:
+        t.gateway.on("submit", saying(ENVELOPES[shape](500, "INTERNAL_ERROR"), accept=True))
+        future, outcome = await t.one()
+        assert_in_doubt(t, future, outcome, "INTERNAL_ERROR", http_status=200)
+
+
+def contradiction(status, code):
+    """Refuse by one of status and code, and name the task that was made all the same."""
+
+    async def answer(visit):
+        await visit.say({**taken(visit.accept()), "code": code}, status)
+        return True
+
+    return answer
+
+
+CONTRADICTIONS = [("400 Bad Request", 200), ("200 OK", 400), ("402 Payment Required", 200), ("429 Slow", 429)]
+
+
+@pytest.mark.parametrize(("status", "code"), CONTRADICTIONS)
+async def test_s24_a_refusal_that_names_a_task_leaves_the_job_in_doubt_with_its_id(trial, tmp_path, status, code):
+    async with trial(seconds=2) as t:
+        t.gateway.on("submit", contradiction(status, code))
+        future, outcome = await t.one()
+        (task,) = t.ledger.tasks
+        assert_in_doubt(t, future, outcome, "contradiction", http_status=int(status[:3]), task_id=task.task_id)
+        video = await t.session.attach(outcome.task_id)  # as the user may
+        await t.film(video, tmp_path / "film.mp4")
+
+
+async def test_s24_a_batch_keeps_the_id_that_a_contradiction_named(trial, tmp_path):
+    async with trial(seconds=2) as t, t.session.batch(tmp_path / "s24.db") as batch:
+        t.gateway.on("submit", contradiction("400 Bad Request", 200))
+        batch.add([("order-1", t.request())])
+        (outcome,) = await outcomes_of(batch.run())
+        (task,) = t.ledger.tasks
+        assert (outcome.status, outcome.task_id, outcome.error.code) == (
+            Status.IN_DOUBT,
+            task.task_id,
+            "contradiction",
+        )
+        (kept,) = batch.outcomes()
+        assert (kept.status, kept.task_id, kept.error.task_id) == (Status.IN_DOUBT, task.task_id, task.task_id)
+        assert await outcomes_of(batch.run()) == []
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["201 Created", "202 Accepted", "203 Non-Authoritative Information"])
+async def test_s25_another_yes_is_a_yes(trial, tmp_path, status):
+    async def accept(visit):
+        await visit.say(taken(visit.accept()), status)
+        return True
+
+    async with trial(seconds=1) as t:
+        t.gateway.on("submit", accept)
+        _, outcome = await t.one()
+        await t.film(outcome.video, tmp_path / "film.mp4")
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+
+
+# Redirects.
+
+
+async def redirected(t, status, *headers, times=None):
+    """A submit that is redirected stays where it is, and is in doubt."""
+    t.gateway.on("submit", saying("", f"{status} Elsewhere", accept=True, headers=headers), times=times)
+    future, outcome = await t.one()
+    assert_in_doubt(t, future, outcome, f"HTTP_{status}", http_status=status)
+    assert type(outcome.error.cause) is GatewayUnavailableError
+    assert (t.ledger.polls, t.ledger.fetches, t.ledger.connections["api"]) == ([], [], 1)
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_s26_a_redirect_that_would_send_the_job_again_is_not_followed(trial, status):
+    async with trial(seconds=1) as t:
+        await redirected(t, status, "Location: /redirected")
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303])
+async def test_s27_a_redirect_that_would_look_elsewhere_with_our_key_is_not_followed(trial, status):
+    async with trial(seconds=1) as t:
+        await redirected(t, status, "Location: /redirected")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_s28_a_redirect_to_another_origin_takes_no_prompt_there(trial, status):
+    async with trial(seconds=1) as t:
+        await redirected(t, status, f"Location: {t.gateway.canary}/api/generate")
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+@pytest.mark.parametrize("form", ["path", "url"])
+async def test_s29_a_redirect_to_itself_is_paid_for_once(trial, status, form):
+    async with trial(seconds=1) as t:
+        place = t.gateway.api if form == "url" else ""
+        await redirected(t, status, f"Location: {place}/api/generate", times=0)
+
+
+ODD_PLACES = {
+    "file": "Location: file:///etc/passwd",
+    "ftp": "Location: ftp://127.0.0.1/film",
+    "script": "Location: javascript:alert(1)",
+    "userinfo": "Location: http://user:pass@{host}/redirected",
+    "empty": "Location: ",
+    "none": None,
+    "no host": "Location: http:///redirected",
+    "no port": "Location: http://127.0.0.1:99999/",
+    "half an address": "Location: http://[::1/",
+    "no address": "Location: http://[nowhere]/",
+    "no scheme": "Location: ://redirected",
+    "bad escapes": "Location: /%zz%",
+    "not ascii": "Location: /\xff\xfe",
+    "long": "Location: /" + "x" * 7000,
+}
+
+
+@pytest.mark.parametrize("status", [302, 307])
+@pytest.mark.parametrize("place", ODD_PLACES)
+async def test_s30_a_redirect_to_something_odd_raises_nothing_odd(trial, status, place):
+    async with trial(seconds=1) as t:
+        header = ODD_PLACES[place]
+        host = t.gateway.api.removeprefix("http://")
+        await redirected(t, status, *([] if header is None else [header.replace("{host}", host)]))
+
+
+async def test_s31_cookies_are_taken_from_nobody_and_sent_to_nobody(trial, names, tmp_path):
+    names.say(NAME, HERE)
+    names.say("films.test", HERE)
+    cookies = [
+        "Set-Cookie: session=gateway; Path=/",
+        "Set-Cookie: wide=1; Domain=gateway.test; Path=/; Max-Age=9999",
+        "Set-Cookie: cross=1; Domain=films.test; Path=/",
+    ]
+
+    downloads = DownloadPolicy(stall=0.5, minimum_speed=0, allow_private_hosts=("films.test",))
+    async with trial(seconds=2, base_url=f"http://{NAME}:{{port}}", downloads=downloads, running_looks=2) as t:
+        t.gateway.films = t.gateway.films.replace("127.0.0.1", "films.test")
+        t.gateway.always = tuple(cookies)
+        for number in range(2):
+            _, outcome = await t.one()
+            await t.film(outcome.video, tmp_path / f"{number}.mp4")
+        visits = [*t.ledger.submits, *t.ledger.polls, *t.ledger.fetches]
+        assert len(visits) >= 2 + 6 + 2
+        assert [visit.headers["cookie"] for visit in visits if "cookie" in visit.headers] == []
+        assert t.ledger.accepted == 2
+
+
+# Who waits, and who does not wait any more.
+
+
+def held():
+    """Return a submit that is answered once it is let go, with the events "it is there" and "let it go"."""
+    there, go = asyncio.Event(), asyncio.Event()
+
+    async def submit(visit):
+        there.set()
+        await go.wait()
+        return await take(visit)
+
+    return submit, there, go
+
+
+async def test_s32_who_stops_waiting_during_the_send_stops_nobody_else(trial):
+    submit, there, go = held()
+    async with trial(seconds=2) as t:
+        t.gateway.on("submit", submit)
+        future = t.submit()
+
+        async def wait():
+            return await future
+
+        gone, other = asyncio.create_task(wait()), asyncio.create_task(wait())
+        await there.wait()
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(future, 0.05)
+        assert (future.done(), other.done(), future.status) == (False, False, Status.SUBMITTING)
+        go.set()
+        video = await other
+        assert (video.task_id, (await future).task_id) == (t.ledger.tasks[0].task_id,) * 2
+        assert (t.ledger.accepted, len(t.ledger.submits), future.attempts) == (1, 1, 1)
+
+
+async def test_s32_who_leaves_generate_during_the_send_loses_no_paid_job(trial):
+    submit, there, go = held()
+    async with trial(seconds=2) as t:
+        t.gateway.on("submit", submit)
+        request = t.request()
+        gone = asyncio.create_task(t.session.generate(request, key="order-1"))
+        await there.wait()
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        go.set()
+        video = await t.session.generate(request, key="order-1")
+        assert video.task_id == t.ledger.tasks[0].task_id
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+
+
+async def test_s33_a_job_that_is_cancelled_during_the_send_keeps_the_id_it_is_given(trial):
+    submit, there, go = held()
+    async with trial(seconds=2) as t:
+        t.gateway.on("submit", submit)
+        future = t.submit()
+        await there.wait()
+        assert future.cancel()
+        await asyncio.sleep(0.05)
+        assert not future.done()
+        go.set()
+        outcome = await future.outcome()
+        (task,) = t.ledger.tasks
+        assert (type(outcome.error), future.status) == (TaskCancelledError, Status.CANCELLED)
+        assert (outcome.task_id, future.task_id, outcome.charged) == (task.task_id, task.task_id, "yes")
+        assert_silent(outcome.error)
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+        assert (await t.session.attach(outcome.task_id)).task_id == task.task_id
+
+
+@pytest.mark.parametrize("how", ["stop", "leave", "close"])
+async def test_s33_a_batch_that_is_ended_during_the_send_has_no_job_in_doubt(trial, tmp_path, how):
+    submit, there, go = held()
+    path = tmp_path / "s33.db"
+    async with trial(seconds=3, concurrency=1) as t:
+        t.gateway.on("submit", submit)
+        async with t.session.batch(path) as batch:
+            batch.add([t.request() for _ in range(3)])
+            run = batch.run()
+            reader = asyncio.create_task(outcomes_of(run))
+            await there.wait()
+            asyncio.get_running_loop().call_later(0.05, go.set)
+            if how == "stop":
+                batch.stop()
+                assert [type(outcome) for outcome in await reader] == [Success]
+            else:
+                reader.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await reader
+                if how == "leave":
+                    await run.aclose()
+                    (entry,) = batch.entries(State.ACCEPTED)
+                    assert entry.task_id == t.ledger.tasks[0].task_id
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+        async with t.session.batch(path) as batch:
+            assert (batch.summary().in_doubt, batch.summary().planned) == (0, 2)
+            await outcomes_of(batch.run())
+            assert batch.summary().succeeded == 3
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (3, 3)
+
+
+async def test_s34_a_key_that_is_used_twice_is_one_job(trial):
+    async with trial(seconds=1) as t:
+        request = t.request()
+        first, second = (t.session.submit(request, key="order-1") for _ in range(2))
+        other = t.submit(key="order-1")
+        assert first is second
+        refused = await other.outcome()
+        assert (type(refused.error), refused.error.field, refused.charged) == (InvalidRequestError, "key", "no")
+        assert_silent(refused.error)
+        assert (await first.outcome()).ok
+        assert t.session.submit(request, key="order-1") is first
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+
+
+async def test_s34_in_a_batch_a_key_that_is_added_twice_is_one_job(trial, tmp_path):
+    async with trial(seconds=2) as t, t.session.batch(tmp_path / "s34.db") as batch:
+        request = t.request()
+        assert batch.add([("order-1", request)]) == 1
+        assert batch.add([("order-1", request), ("order-1", request)]) == 0
+        assert [outcome.ok for outcome in await outcomes_of(batch.run())] == [True]
+        assert batch.add([("order-1", request)]) == 0
+        with pytest.raises(InvalidRequestError) as caught:
+            batch.add([("order-1", t.request())])
+        assert_silent(caught.value)
+        assert await outcomes_of(batch.run()) == []
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+
+
+RUNNER = Path(__file__).parents[1] / "durability" / "runner.py"
+
+
+def another_process(url, journal):
+    """Run the batch of three jobs `job-000` and so on in a process of its own; return its code and its last word."""
+    program = [sys.executable, RUNNER, url, journal, "--jobs=3", f"--api-key={KEY}"]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=30, check=False)
+    return ended.returncode, ended.stdout.splitlines()
+
+
+async def test_s35_a_second_process_is_refused_and_told_who_drives_the_batch(trial, tmp_path):
+    path = tmp_path / "s35.db"
+    submit, there, go = held()
+    async with trial(seconds=6, concurrency=1, timeouts=Timeouts(connect=1, submit=10, poll=1)) as t:
+        t.gateway.on("submit", submit)
+        async with t.session.batch(path) as batch:
+            batch.add([(f"job-{number:03}", TextToVideo(f"job-{number:03} sails", duration=3)) for number in range(3)])
+            reader = asyncio.create_task(outcomes_of(batch.run()))
+            await there.wait()
+            code, said = await asyncio.to_thread(another_process, t.gateway.api, path)
+            assert (code, len(t.ledger.submits)) == (3, 1)
+            assert '"refused": "locked"' in said[-1]
+            assert f"process {os.getpid()} " in said[-1]
+            go.set()
+            assert [outcome.ok for outcome in await reader] == [True] * 3
+        code, said = await asyncio.to_thread(another_process, t.gateway.api, path)
+        assert code == 0
+        assert '"succeeded": 3' in said[-1]
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (3, 3)
+
+
+# A gateway that recognises a key.
+
+
+async def test_s36_a_lost_answer_is_asked_for_again_under_the_same_key_and_paid_for_once(trial):
+    async with trial(seconds=1, dialect="apimart") as t:
+        t.gateway.on("submit", reset_after_send)
+        future, outcome = await t.one()
+        assert (outcome.ok, future.attempts) == (True, 2)
+        assert outcome.task_id == t.ledger.tasks[0].task_id
+        keys = {visit.headers["idempotency-key"] for visit in t.ledger.submits}
+        assert (t.ledger.accepted, len(t.ledger.submits), len(keys)) == (1, 2, 1)
+
+
+async def test_s36_the_key_is_the_same_after_a_restart(trial, tmp_path):
+    path = tmp_path / "s36.db"
+    async with trial(seconds=2, dialect="apimart", retry=RetryPolicy(attempts=1)) as t:
+        t.gateway.on("submit", reset_after_send)
+        async with t.session.batch(path) as batch:
+            batch.add([("order-1", t.request())])
+            (lost,) = await outcomes_of(batch.run())
+            assert (lost.status, lost.charged, lost.error.code) == (Status.IN_DOUBT, "unknown", "reset")
+        async with t.another() as session, session.batch(path) as batch:
+            (outcome,) = await outcomes_of(batch.run())
+            assert (outcome.ok, outcome.task_id) == (True, t.ledger.tasks[0].task_id)
+            assert (batch.summary().succeeded, batch.summary().in_doubt) == (1, 0)
+        keys = {visit.headers["idempotency-key"] for visit in t.ledger.submits}
+        assert (t.ledger.accepted, len(t.ledger.submits), len(keys)) == (1, 2, 1)

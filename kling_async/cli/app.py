@@ -1,5 +1,6 @@
 """The commands of `kling`: their flags and help. What they do is imported when they run."""
 
+import contextlib
 import sys
 from typing import Any
 
@@ -30,6 +31,9 @@ WIDE = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         kling.main(arguments, prog_name="kling")
     except SystemExit as leaving:

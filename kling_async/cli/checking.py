@@ -13,7 +13,8 @@ def refusal(gateway: Gateway, request: Request) -> list[tuple[str, str, str]]:
     except KlingError as error:
         if isinstance(error, InvalidRequestError) and error.faults:
             return list(error.faults)
-        return [(error.field or "", error.code or "", error.message)]
+        name = error.field or ""
+        return [(name, error.code or "", error.message.removeprefix(f"{name}: "))]
     finally:
         exchange.close()
     return []

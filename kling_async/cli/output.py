@@ -41,12 +41,12 @@ class Output:
     Args:
         events: write events instead of paths.
         urls: the videos are not downloaded, so their URLs are the data.
-        through: how a line is shown while a live screen owns the terminal, or None.
+        through: shows a line while a live screen owns the terminal, and tells whether it could; or None.
     """
 
     events: bool = False
     urls: bool = False
-    through: Callable[[str], None] | None = None
+    through: Callable[[str], bool] | None = None
     broken: str = ""
     _gone: bool = field(default=False, init=False)
 
@@ -69,9 +69,7 @@ class Output:
         if self._gone:
             return
         try:
-            if self.through is not None:
-                self.through(data.decode("utf-8", "backslashreplace"))
-            else:
+            if self.through is None or not self.through(data.decode("utf-8", "backslashreplace")):
                 out = _stdout()
                 out.write(data + b"\n")
                 out.flush()

@@ -1,6 +1,9 @@
 """The live screen of a run: one bar for the whole, numbers, the last events; at most four redraws a second."""
 
+import contextlib
+import sys
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from attrs import define, field
@@ -11,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kling_async.cli.events import Event
+from kling_async.cli.output import hush
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, clock, told
 from kling_async.cli.words import money, one_line, span
@@ -21,9 +25,20 @@ EVENTS_SHOWN = 5
 HINT = "Ctrl-C stops new submissions and waits for what is being made"
 
 
+class Terminal(Console):
+    """A console whose end may go away: rich would end the program then."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the screen deal with it like with any other error of the terminal."""
+        raise BrokenPipeError
+
+
 @define
 class Screen:
-    """A live display. Every text from outside is made plain first and is never read as markup."""
+    """A live display. Every text from outside is made plain first and is never read as markup.
+
+    Where the terminal goes away, nothing is shown any more, and the run goes on.
+    """
 
     tally: Tally
     console: Console
@@ -33,6 +48,7 @@ class Screen:
     _live: Live | None = field(default=None, init=False)
     _events: deque[tuple[str, str]] = field(factory=lambda: deque(maxlen=EVENTS_SHOWN), init=False)
     _moment: Moment | None = field(default=None, init=False)
+    _gone: bool = field(default=False, init=False)
 
     def begin(self, title: str) -> None:
         """Take the lower part of the terminal."""
@@ -41,7 +57,7 @@ class Screen:
         self._live = Live(
             self._drawn(), console=self.console, auto_refresh=False, redirect_stdout=False, transient=True
         )
-        self._live.start(refresh=True)
+        self._shown(lambda live: live.start(refresh=True))
 
     def take(self, event: Event) -> None:
         """Remember an event for the next redraw."""
@@ -54,25 +70,41 @@ class Screen:
         self.hint = text
         self.line(text)
 
-    def line(self, text: str) -> None:
-        """Print a line of data above the live part, whole however narrow the terminal is."""
-        self.console.print(Text(text), soft_wrap=True)
+    def line(self, text: str) -> bool:
+        """Print a line of data above the live part, whole however narrow the terminal is; False if it is gone."""
+        if not self._gone:
+            try:
+                self.console.print(Text(text), soft_wrap=True)
+            except (OSError, ValueError):
+                self._leave()
+        return not self._gone
 
     def tick(self, moment: Moment) -> None:
         """Redraw, if the last time was long enough ago."""
         if self._live is None or (self._moment and moment.now - self._moment.now < REDRAW_SECONDS):
             return
         self._moment = moment
-        try:
-            self._live.update(self._drawn(), refresh=True)
-        except OSError:  # the terminal went away; the run goes on
-            self._live = None
+        self._shown(lambda live: live.update(self._drawn(), refresh=True))
 
     def end(self) -> None:
         """Leave the terminal as it was."""
-        live, self._live = self._live, None
+        self._shown(Live.stop)
+        self._live = None
+
+    def _shown(self, change: Callable[[Live], None]) -> None:
+        if self._live is None:
+            return
+        try:
+            change(self._live)
+        except (OSError, ValueError):
+            self._leave()
+
+    def _leave(self) -> None:
+        live, self._live, self._gone = self._live, None, True
         if live is not None:
-            live.stop()
+            with contextlib.suppress(OSError, ValueError):
+                live.stop()
+        hush(sys.stderr)
 
     def _drawn(self) -> Any:
         moment = self._moment or Moment(self.tally.began)

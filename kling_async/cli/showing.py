@@ -60,11 +60,9 @@ def _can_live() -> bool:
 
 
 def _screen(look: Look, tally: Tally, output: Output) -> View:
-    from rich.console import Console
+    from kling_async.cli.screen import Screen, Terminal
 
-    from kling_async.cli.screen import Screen
-
-    console = Console(
+    console = Terminal(
         stderr=True,
         highlight=False,
         markup=False,

@@ -23,6 +23,7 @@ from kling_async.errors import (
     RateLimitError,
     SessionClosedError,
     TaskCancelledError,
+    shown,
 )
 from kling_async.flow.allowance import Allowance
 from kling_async.flow.decision import in_doubt
@@ -425,7 +426,9 @@ class Engine:
         if job.lost is not None and job.task_id is None and status is not Status.IN_DOUBT:
             error, status = in_doubt(job.lost), Status.IN_DOUBT
         outcome = failed(job, error, self.now(), status)
-        log.info("job %s: %s (%s)", job.key, type(error).__name__, outcome.error.code)
+        # A key that was refused may hold anything, a line of its own in the log too.
+        name = job.key if outcome.error.field != "key" else shown(job.key)
+        log.info("job %s: %s (%s)", name, type(error).__name__, outcome.error.code)
         self.end(job, outcome, status, snapshot)
 
     def generation_failed(self, job: TaskFuture, snapshot: Snapshot) -> None:

@@ -95,7 +95,7 @@ def check_snapshot(snapshot: Snapshot, where: str = "snapshot") -> None:
     claim(len(snapshot.urls) <= MAX_URLS, f"{where}: there are {len(snapshot.urls)} URLs")
     for address in (*snapshot.urls, *filter(None, [snapshot.thumbnail_url])):
         check_text(address, f"{where}: a URL", MAX_URL)
-    for name in ("raw_status", "code", "message"):
+    for name in ("raw_status", "code", "message", "odd_credits"):
         if getattr(snapshot, name) is not None:
             check_text(getattr(snapshot, name), f"{where}: {name}")
     check_json(snapshot.to_dict(), where)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -218,6 +219,36 @@ def _another(self: Fifth, task_ids: Sequence[str]) -> Exchange[Mapping[str, Snap
     return {"other": Snapshot("other", Status.IN_PROGRESS)}
 
 
+def _quotes_verbatim(self: Fifth, response: HttpResponse) -> Any:
+    if response.status >= 300:
+        raise GatewayUnavailableError(response.body[:2000].decode("utf-8", "replace"), http_status=response.status)
+    return Fifth._body(self, response)
+
+
+def _quotes_everything(self: Fifth, response: HttpResponse) -> Any:
+    if response.status >= 300:
+        raise GatewayUnavailableError(ascii(response.body), http_status=response.status)
+    return Fifth._body(self, response)
+
+
+def _believes_any_price(self: Fifth, task_ids: Sequence[str]) -> Exchange[Mapping[str, Snapshot]]:
+    (task_id,) = task_ids
+    response = yield HttpRequest("GET", f"/jobs/{segment(task_id)}")
+    said = self._body(response).get("credits")
+    price = Decimal(said) if type(said) in (int, float) and said >= 0 else None
+    done = b'"url"' in response.body and response.body.startswith(b'{"id":"job-1"')
+    urls = ("https://fifth.example/a.mp4",) if done else ()
+    status = Status.SUCCEEDED if done else Status.IN_PROGRESS
+    return {task_id: Snapshot(task_id, status, urls=urls, credits=price)}
+
+
+def _shows_any_bytes(self: Fifth, response: HttpResponse) -> Any:
+    try:
+        return Fifth._body(self, response)
+    except ProtocolError as error:
+        raise error.evolve(raw=response.body[:200].decode("utf-8", "replace")) from None
+
+
 def _changes_the_path(self: Fifth, request: HttpRequest, now: float) -> HttpRequest:
     return evolve(request, path="/other", headers={"X-Key": "k"})
 
@@ -243,6 +274,10 @@ BROKEN = [
     Broken("where <Status.IN_PROGRESS", {"poll": _always_done}),
     Broken("progress is 45.0", {"poll": _absurd}),
     Broken("asked was job-1", {"poll": _another}),
+    Broken("is not printable", {"_body": _quotes_verbatim}),
+    Broken("is not a bounded text", {"_body": _quotes_everything}),
+    Broken("credits are", {"poll": _believes_any_price}),
+    Broken("raw is not printable", {"_body": _shows_any_bytes}),
     Broken("changes path", {"authorize": _changes_the_path}),
     Broken("adds nothing", {"authorize": _adds_nothing}),
     Broken("shows the API key", {"authorize": _key_in_the_query}),

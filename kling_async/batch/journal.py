@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
@@ -222,7 +223,7 @@ def _plan(connection: sqlite3.Connection, pairs: Sequence[tuple[Planned, int | N
             connection.execute(_EVENT, (number, str(Step.PLANNED), now, 1, None))
             new += 1
             continue
-        entry = entry_of(found)
+        entry = _known(found)
         if entry.digest == digest:
             continue
         if entry.state not in (State.PLANNED, State.REJECTED) or entry.doubted or entry.spent:
@@ -233,6 +234,14 @@ def _plan(connection: sqlite3.Connection, pairs: Sequence[tuple[Planned, int | N
     if clashes:
         raise conflict(clashes[:20])
     return new, changed
+
+
+def _known(row: Sequence[Any]) -> Entry:
+    try:
+        return entry_of(row)
+    except (KeyError, ValueError):
+        words = "the journal holds what no version writes; restore a copy, nothing was changed"
+    raise JournalError(words, code="corrupt", stage="journal", charged="no")
 
 
 def _replan(connection: sqlite3.Connection, old: Entry, asked: Entry, item: Planned, now: float) -> None:

@@ -378,10 +378,15 @@ class JournalError(KlingError):
     default_message = "the journal cannot be used"
 
 
+_KINDS: dict[str, type[KlingError]] = {}
+
+
 def error_from(known: Mapping[str, Any]) -> KlingError:
     """Return the error that `to_dict` told of; one of a class that nobody knows is a plain `KlingError`."""
-    kinds = {kind.__name__: kind for kind in _all_kinds(KlingError)}
-    kind = kinds.get(str(known.get("error")), KlingError)
+    name = str(known.get("error"))
+    if name not in _KINDS:  # a journal holds a million of them, and a plug-in may have added one
+        _KINDS.update({kind.__name__: kind for kind in _all_kinds(KlingError)})
+    kind = _KINDS.get(name, KlingError)
     told = {name: known[name] for name in _FIELDS if name in known}
     if isinstance(told.get("cause"), Mapping):
         told["cause"] = error_from(told["cause"])

@@ -104,6 +104,8 @@ class Looking:
         engine = self._engine
         if job.done():
             return
+        if error.code == "other_task" and not job.missed:
+            log.warning("job %s (task %s) was answered with another task, which is ignored", job.key, job.task_id)
         job.missed += not isinstance(error, RateLimitError)  # that one is the account's, and waits like any look
         job.last_error = error.evolve(task_id=job.task_id, key=job.key)
         log.debug("job %s: a missed look: %s", job.key, type(error).__name__)

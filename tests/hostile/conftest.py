@@ -1,6 +1,7 @@
 """What every row of the fault matrix is held to, whatever else it asserts; and the figures of all rows."""
 
 import functools
+import gc
 import json
 import os
 import re
@@ -21,6 +22,15 @@ def figures(request):
     found = Figures()
     request.node.stash[_KEPT] = found
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections():
+    """Collect what the tests leave behind, and not each time all that was here before them, which takes its while."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -275,6 +275,28 @@ async def test_a09_a_price_above_the_estimate_is_reported_and_takes_its_share_of
     assert "the gateway says 700 credits" in said
 
 
+async def test_a09_what_a_running_job_claims_is_held_in_the_budget_until_it_ends(trial, tmp_path):
+    async def take_for_more(visit):
+        task = visit.accept()
+        task.credits = 700
+        await visit.say(taken(task))
+        return True
+
+    path = tmp_path / "night.db"
+    soon = Timeouts(connect=1, submit=1, poll=1, generation=0.1)
+    async with trial(seconds=2, concurrency=5, running_looks=10**6, timeouts=soon) as t:
+        t.gateway.on("submit", take_for_more, times=0)
+        await ran(t, path, 1, budget=1000)
+        assert kept(path)["job 1"].reserved == 700 * 10**6
+        async with t.another() as session, session.batch(path, budget=1000) as batch:
+            batch.add([(f"job {number}", t.request()) for number in range(2, 6)])
+            outcomes = [outcome async for outcome in batch.run()]
+        # 300 of 1000 are left: enough for one more estimate of 200, and not for two.
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (2, 2)
+    assert not any(outcome.ok for outcome in outcomes)
+    assert sorted(str(job.state) for job in kept(path).values()) == ["accepted"] * 2 + ["planned"] * 3
+
+
 async def test_a10_of_two_members_of_one_name_the_last_counts(trial, tmp_path):
     def twice(truth):
         task_id = truth["data"]["task_id"]
@@ -302,6 +324,22 @@ async def test_a12_an_answer_that_is_cut_off_or_stalls_leaves_the_job_in_doubt_b
     async with trial(seconds=0.5, timeouts=QUICK) as t:
         error = await doubted(t, {**CUT, **STALLED}[fault], *codes.get(fault, ("cut",)))
     assert type(error.cause) is ResponseLostError
+
+
+@pytest.mark.parametrize("fault", ["html", "body-reset", "hang", "bad-status-line"])
+async def test_a12_the_next_run_of_a_batch_leaves_a_job_in_doubt_where_it_is(trial, fault, tmp_path):
+    path = tmp_path / "night.db"
+    async with trial(seconds=1, timeouts=QUICK) as t:
+        t.gateway.on("submit", to_submit({**MUTE, **CUT, **STALLED, **MALFORMED}[fault]))
+        outcomes, _ = await ran(t, path, 1)
+        assert type(outcomes["job 1"].error) is SubmissionInDoubtError
+        async with t.another() as session, session.batch(path) as batch:
+            assert [outcome async for outcome in batch.run()] == []
+        assert (t.ledger.accepted, len(t.ledger.submits), t.ledger.polls) == (1, 1, [])
+    job = kept(path)["job 1"]
+    assert (job.state, job.charged, job.task_id) == (State.IN_DOUBT, "unknown", None)
+    assert (job.reserved, job.spent) == (PRICE * 10**6, 0)
+    assert job.problem().to_dict() == outcomes["job 1"].error.to_dict()
 
 
 @pytest.mark.parametrize("fault", MALFORMED)

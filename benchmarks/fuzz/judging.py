@@ -25,10 +25,13 @@ from kling_async.gateways.sane import (
     claim,
 )
 from kling_async.results import Snapshot, Status, Video, video_of
-from kling_async.wire import MAX_DEPTH, HttpRequest, HttpResponse, is_task_id, read_json
+from kling_async.wire import MAX_DEPTH, HttpRequest, HttpResponse, is_task_id, read_json, talk
 
 LONGEST = 1.0
 """Seconds of processor time that one answer may take, however large: the largest need a tenth of that."""
+
+MOST_REQUESTS = 4
+"""No conversation of ours needs more than one."""
 
 _LONGEST_KEPT = 10 * MAX_KEPT
 """A character may need as many to be shown."""
@@ -72,20 +75,20 @@ def judge(answer: Answer) -> Verdict:
 
 def _said(answer: Answer, response: HttpResponse) -> Any:
     """Return what the conversation returns, or the error it raises."""
-    exchange = answer.exchange()
+    asked: list[HttpRequest] = []
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        asked.append(request)
+        if not isinstance(request, HttpRequest) or len(asked) > MOST_REQUESTS:
+            raise BrokenError(f"asks {request!r:.80} as request {len(asked)}")
+        return response
+
     try:
-        request = next(exchange)
-        for _ in range(4):
-            if not isinstance(request, HttpRequest):
-                claim(False, f"yields {request!r:.80}")
-            request = exchange.send(response)
-        claim(False, "asks for ever")
-    except StopIteration as stop:
-        return stop.value
+        return talk(answer.exchange(), respond)
     except KlingError as error:
         return error
-    except AssertionError as error:
-        raise BrokenError(str(error)) from error
+    except BrokenError:
+        raise
     except Exception as error:
         raise BrokenError(f"raises {error!r:.300}, not a KlingError") from error
 

@@ -303,7 +303,7 @@ async def test_s10_an_answer_that_nobody_asked_for_is_nobodys(trial, tmp_path, g
 
         return answer
 
-    async with trial(seconds=3, running_looks=2) as t:
+    async with trial(seconds=3) as t:
         t.gateway.on("submit", haunted(take), times=0).on("status", haunted(show), times=0)
         async with t.session.batch(tmp_path / "s10.db", download_to=tmp_path / "films") as batch:
             batch.add([t.request() for _ in range(4)])
@@ -478,11 +478,11 @@ async def test_s14_a_second_that_a_gateway_asks_for_is_waited(trial):
         t.gateway.on("submit", too_many("1"))
         future, outcome = await t.one()
         assert (outcome.ok, future.attempts) == (True, 2)
-        assert 1.0 <= gaps(t.ledger.submits)[0] <= 1.5
+        assert 1.0 <= gaps(t.ledger.submits)[0] <= 2.0
         assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 2)
 
 
-OWN_BACKOFF = RetryPolicy(initial=0.1, maximum=0.2, retry_after_cap=0.3)
+OWN_BACKOFF = RetryPolicy(initial=0.06, maximum=0.1, retry_after_cap=0.15)
 
 JUNK = ["-5", "-0.5", "", "soon", "1 minute", "0x10", "nan", "-nan", "inf", "-inf", "1e400", "1e", "5,5", "\xb2"]
 
@@ -493,7 +493,7 @@ async def test_s15_without_a_wait_that_can_be_read_the_backoff_is_our_own(trial,
         t.gateway.on("submit", *[too_many(asked)] * 2)
         future, outcome = await t.one()
         assert (outcome.ok, future.attempts) == (True, 3)
-        assert all(0.045 <= gap <= 0.5 for gap in gaps(t.ledger.submits))
+        assert all(0.045 <= gap <= 1.0 for gap in gaps(t.ledger.submits))
         assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 3)
 
 
@@ -520,7 +520,7 @@ async def test_s16_a_wait_without_measure_is_cut_to_the_cap(trial, asked):
         t.gateway.on("submit", too_many(said))
         future, outcome = await t.one()
         assert (outcome.ok, future.attempts) == (True, 2)
-        assert 0.3 <= gaps(t.ledger.submits)[0] <= 0.7
+        assert 0.15 <= gaps(t.ledger.submits)[0] <= 1.0
         assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 2)
 
 
@@ -541,7 +541,7 @@ async def test_s16_a_date_that_is_past_or_none_at_all_overflows_nothing(trial, a
         t.gateway.on("submit", *[too_many(asked)] * 2)
         future, outcome = await t.one()
         assert (outcome.ok, future.attempts) == (True, 3)
-        assert all(0.045 <= gap <= 0.7 for gap in gaps(t.ledger.submits))
+        assert all(0.045 <= gap <= 1.0 for gap in gaps(t.ledger.submits))
         assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 3)
 
 

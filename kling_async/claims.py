@@ -1,4 +1,4 @@
-"""What a gateway says that a job costs, held against its published prices. What does not fit is reported, no more."""
+"""What a gateway says of a job's price and prompt, held against ours. What does not fit is reported, no more."""
 
 import logging
 from collections.abc import Callable
@@ -13,7 +13,11 @@ MOST_REPORTED = 100
 
 
 class Claims:
-    """Reports what a gateway says of prices, and does not fit: the first time as a warning, then as information."""
+    """Reports what a gateway says of jobs, and does not fit.
+
+    Prices are warned of the first time, and told as information then; another prompt is warned of each time, since
+    the film may be another's.
+    """
 
     def __init__(self) -> None:
         self._reported: set[tuple[str, str]] = set()
@@ -42,3 +46,16 @@ class Claims:
             self._reported.add((expected, claim))
         words = "job %s (task %s) should cost %s; the gateway says %s"
         log.log(logging.WARNING if news else logging.INFO, words, job.key, snapshot.task_id, expected, claim)
+
+    def shown(self, job: TaskFuture, snapshot: Snapshot) -> None:
+        """Take in which prompt the answer to an ended job shows: a gateway may have mixed up two tasks."""
+        if job.request is None or snapshot.prompt is None:
+            return
+        ours, theirs = _letters(job.request.prompt), _letters(snapshot.prompt)
+        if not (ours.startswith(theirs) or theirs.startswith(ours)):
+            log.warning("job %s (task %s): the gateway shows another prompt than was sent", job.key, snapshot.task_id)
+
+
+def _letters(text: str) -> str:
+    """Return what is left of a prompt where a gateway has tidied, cut or escaped it."""
+    return "".join(filter(str.isalnum, text)).casefold()[:1000]

@@ -94,6 +94,7 @@ class Snapshot:
         duration: the finished video's length in seconds, or None.
         credits: what the gateway says it charged, or None.
         odd_credits: what it says instead, where that is no amount: it is dropped, and reported.
+        prompt: the prompt that the last answer shows for the job, as it stands there, or None; left out of the repr.
         created_at, finished_at: when the gateway says the job began and ended.
         estimated_at: when the gateway expects the job to end.
         expires_at: when the URLs stop working.
@@ -119,6 +120,7 @@ class Snapshot:
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
     named: bool = True
     odd_credits: str | None = None
+    prompt: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the public part as JSON-ready data, without the raw answer."""

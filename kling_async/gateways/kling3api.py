@@ -25,7 +25,7 @@ from kling_async.gateways.charges import charge_in
 from kling_async.gateways.keyed import KeyedGateway
 from kling_async.gateways.prices import KLING3API, cost_of
 from kling_async.gateways.protocol import Accepted
-from kling_async.gateways.reading import ids_in, judged, kept, moment, reason_in, record, urls_in, words
+from kling_async.gateways.reading import echo_in, ids_in, judged, kept, moment, reason_in, record, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, TextToVideo, VideoEdit, default_model
 from kling_async.results import Cost, Snapshot
@@ -160,6 +160,7 @@ def snapshot_of(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         urls=urls,
         credits=charged,
         odd_credits=odd,
+        prompt=echo_in(data, "request") if status.terminal else None,
         created_at=moment(data.get("created_at")),
         code=code,
         message=reason[1],

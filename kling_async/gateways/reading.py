@@ -219,6 +219,15 @@ def text_code(value: object) -> str | None:
     return None if text is None or text == "0" or _HTTP_STATUS.fullmatch(text) else text
 
 
+MAX_ECHO = 4096
+
+
+def echo_in(data: Mapping[str, Any], name: str) -> str | None:
+    """Return the beginning of the prompt that an answer repeats under a name; it is compared and never shown."""
+    said = mapping(data.get(name)).get("prompt")
+    return said[:MAX_ECHO] if isinstance(said, str) else None
+
+
 def kept(status: Status, data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what a snapshot keeps of an answer: the last one, as far as it has a sane size; nothing of those before.
 

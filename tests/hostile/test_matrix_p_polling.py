@@ -520,6 +520,30 @@ async def test_p13_answers_about_another_task_for_ever_end_by_the_clock(trial, t
         await picked_up(t, future.task_id, tmp_path / "film.mp4")
 
 
+@pytest.mark.parametrize(
+    ("echo", "warned"),
+    [
+        ("a paper boat, number 1", False),
+        ("  A paper boat,\nnumber 1 ", False),
+        ("a paper b", False),
+        ("", False),
+        (None, False),
+        (["a paper boat"], False),
+        ("a cat on a roof", True),
+        ("a paper boat, number 2", True),
+    ],
+)
+async def test_p13_a_film_that_is_shown_with_another_prompt_is_reported_and_kept(trial, tmp_path, caplog, echo, warned):
+    async with trial(seconds=2) as t:
+        t.gateway.on("status", to_look(data(status="SUCCESS", request={"prompt": echo})), times=0)
+        future, outcome = await t.one()
+        assert outcome.ok
+        await t.film(outcome.video, tmp_path / "film.mp4")
+    said = reports(caplog, "another prompt")
+    assert [future.key in line for line in said] == [True] * warned
+    assert "cat" not in caplog.text
+
+
 # Journals of earlier versions.
 
 GOLDEN = sorted((Path(__file__).parents[1] / "journal" / "golden").glob("v*.db"))

@@ -28,6 +28,7 @@ from kling_async.mp4 import problem_with
 from kling_async.network import Fetched, Transport
 from kling_async.results import Video
 from kling_async.settings import DownloadPolicy, RetryPolicy
+from kling_async.traces import unsigned
 
 FREE_SPACE_KEPT = 16 * 1024 * 1024
 WRITE_SIZE = 1024 * 1024
@@ -117,6 +118,7 @@ class Download:
         base_url: the gateway, whose host and port are allowed.
         refresh: asks the gateway for the video again.
         keeper: remembers a broken transfer, so that a later call takes it up; without one its bytes are deleted.
+        clean: masks what an error must not hold: it may quote what came instead of a video.
     """
 
     transport: Transport
@@ -125,6 +127,7 @@ class Download:
     base_url: str
     refresh: Callable[[], Awaitable[Video | None]]
     keeper: Keeper | None = None
+    clean: Callable[[DownloadError], DownloadError] = lambda error: error
     _failures: int = field(default=0, init=False)
     _farthest: int = field(default=0, init=False)
 
@@ -166,7 +169,7 @@ class Download:
                 await in_thread(partial(_publish, file, part, target, overwrite=overwrite))
                 failpoints.reach("download.renamed")
         except DownloadError as error:
-            failure = error.evolve(task_id=video.task_id)
+            failure = self.clean(error.evolve(task_id=video.task_id, message=unsigned(error.message)))
         except OSError as error:
             failure = _disk(error, target if created else part).evolve(task_id=video.task_id)
         finally:

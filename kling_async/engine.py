@@ -23,6 +23,7 @@ from kling_async.errors import (
     RateLimitError,
     SessionClosedError,
     TaskCancelledError,
+    on_one_line,
     shown,
 )
 from kling_async.flow.allowance import Allowance
@@ -34,6 +35,7 @@ from kling_async.flow.price import Price, Scarcity
 from kling_async.flow.turns import Turns
 from kling_async.gateways.protocol import Gateway
 from kling_async.looking import Looking
+from kling_async.mishaps import tell_mishap
 from kling_async.network import Transport
 from kling_async.planning import Planning
 from kling_async.requests import Request
@@ -368,7 +370,7 @@ class Engine:
             self._busy[kind] -= 1
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Exception):
-            log.error("a %s ended unexpectedly", kind, exc_info=error)
+            tell_mishap(f"a {kind} ended unexpectedly", error, self.gateway)
         if job is not None and not job.done() and (task.cancelled() or error is not None):
             self.let_go(job)  # the program was interrupted right there, by Ctrl-C perhaps
         self.wake()
@@ -428,7 +430,7 @@ class Engine:
         outcome = failed(job, error, self.now(), status)
         # A key that was refused may hold anything, a line of its own in the log too.
         name = job.key if outcome.error.field != "key" else shown(job.key)
-        log.info("job %s: %s (%s)", name, type(error).__name__, outcome.error.code)
+        log.info("job %s: %s (%s)", name, type(error).__name__, on_one_line(outcome.error.code))
         self.end(job, outcome, status, snapshot)
 
     def generation_failed(self, job: TaskFuture, snapshot: Snapshot) -> None:

@@ -408,6 +408,11 @@ def bounded(text: str, limit: int = 2048) -> str:
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 
+def on_one_line(text: object, limit: int = 200) -> str:
+    """Return a text for a line of a log: bounded, with line breaks and everything else that is not printed escaped."""
+    return bounded(str(text), limit).replace("\n", "\\n")
+
+
 def shown(value: object, limit: int = 80) -> str:
     """Return the repr of any value, bounded; one that has none (too deep, too many digits) is named by its type."""
     try:

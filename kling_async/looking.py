@@ -15,7 +15,9 @@ from kling_async.errors import (
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    on_one_line,
 )
+from kling_async.mishaps import tell_mishap
 from kling_async.results import Snapshot, Status
 from kling_async.task import TaskFuture
 
@@ -66,7 +68,7 @@ class Looking:
 
     def _odd(self, jobs: list[TaskFuture], error: Exception, begun: float) -> None:
         name = self._engine.gateway.name
-        log.error("the adapter %s returned something odd", name, exc_info=error)
+        tell_mishap(f"the adapter {name} returned something odd", error, self._engine.gateway)
         words = f"the adapter failed: {type(error).__name__}"
         self._missed(jobs, ProtocolError(words, gateway=name, code="adapter", stage="poll"), begun)
 
@@ -108,7 +110,7 @@ class Looking:
             log.warning("job %s (task %s) was answered with another task, which is ignored", job.key, job.task_id)
         job.missed += not isinstance(error, RateLimitError)  # that one is the account's, and waits like any look
         job.last_error = error.evolve(task_id=job.task_id, key=job.key)
-        log.debug("job %s: a missed look: %s", job.key, type(error).__name__)
+        log.debug("job %s: a missed look: %s (%s)", job.key, type(error).__name__, on_one_line(error.code))
         engine.planning.missed(job)
 
     def _is_gone(self, job: TaskFuture, error: KlingError) -> bool:

@@ -1,7 +1,6 @@
 """`KlingSession`: one account at one gateway, its limits and its running jobs."""
 
 import asyncio
-import logging
 import mimetypes
 import os
 import random
@@ -18,6 +17,7 @@ import anyio
 
 from kling_async.asked import invalid_argument, key_fault, request_fault
 from kling_async.bell import ENDINGS, ended, to_its_end
+from kling_async.conversation import secret_of
 from kling_async.credentials import base_url_for, gateway_for
 from kling_async.engine import CONNECTIONS, Engine
 from kling_async.errors import (
@@ -31,6 +31,7 @@ from kling_async.errors import (
 )
 from kling_async.flow.durations import Durations
 from kling_async.gateways.protocol import Accepted, Gateway
+from kling_async.mishaps import tell_mishap
 from kling_async.network import Transport
 from kling_async.requests import Request
 from kling_async.results import Balance, Cost, Outcome, Snapshot, Stats, Success, Video, video_of
@@ -53,8 +54,6 @@ if TYPE_CHECKING:
     from kling_async.batch.batch import Batch
     from kling_async.batch.record import Observer
     from kling_async.kept import Keeper
-
-log = logging.getLogger("kling_async")
 
 _SAME: Any = object()
 
@@ -338,8 +337,8 @@ class KlingSession:
             next(exchange)
         except KlingError as error:
             return error.evolve(gateway=error.gateway or self.gateway.name, stage=error.stage or "validate")
-        except Exception as error:
-            log.exception("the adapter %s failed", self.gateway.name)
+        except Exception as error:  # noqa: BLE001 - of the adapter, which may be a plug-in
+            tell_mishap(f"the adapter {self.gateway.name} failed", error, self.gateway)
             return ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter", charged="no")
         finally:
             if exchange is not None:
@@ -507,7 +506,13 @@ class KlingSession:
 
         engine = self._here()
         download = Download(
-            engine.talk.transport, self._downloads, self._retry, self.base_url, lambda: self._refreshed(found), keeper
+            engine.talk.transport,
+            self._downloads,
+            self._retry,
+            self.base_url,
+            lambda: self._refreshed(found),
+            keeper,
+            self._clean,
         )
         target = download.target(found, Path(path), overwrite=overwrite)
         if target in self._downloading:
@@ -527,6 +532,9 @@ class KlingSession:
         if work.cancelled():
             raise SessionClosedError("the session was closed during the download", task_id=found.task_id)
         return work.result()
+
+    def _clean(self, error: DownloadError) -> DownloadError:
+        return error.scrubbed(secret_of(self.gateway))
 
     def batch(
         self,

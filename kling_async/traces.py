@@ -74,6 +74,14 @@ class Traces:
         return end
 
 
+_QUERY = re.compile(r"(https?:[^\s?\"'<>]{1,8192})\?[^\s\"'<>]*")
+
+
+def unsigned(text: str) -> str:
+    """Return a text with the query of every URL in it masked: whoever has that of a signed URL has the file."""
+    return _QUERY.sub(rf"\1?{MASK}", text)
+
+
 @lru_cache(maxsize=16)
 def traces_of(secret: str) -> Traces:
     """Return the traces of a secret of at least one character."""

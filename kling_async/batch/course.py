@@ -40,7 +40,9 @@ from kling_async.errors import (
     JournalError,
     KlingError,
     SessionClosedError,
+    on_one_line,
 )
+from kling_async.mishaps import tell_mishap
 from kling_async.results import Failure, Outcome, Status, Success, Timing
 from kling_async.task import TaskFuture
 
@@ -325,7 +327,7 @@ class Course:
     def _over(self, task: "asyncio.Task[None]") -> None:
         self._errands.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a %s ended unexpectedly", task.get_name(), exc_info=error)
+            tell_mishap(f"a {task.get_name()} ended unexpectedly", error, self.session.gateway)
             self.failed = error if isinstance(error, Exception) else None
             self.stop(SessionClosedError(f"a part of the run failed: {type(error).__name__}", code="failed"))
         self._bell.ring()
@@ -400,7 +402,8 @@ class Course:
             self.stop(error)
             return first
         if self.rest.until != until:
-            log.warning("the gateway takes nothing (%s); the run rests for %.0f s", error.message, self.rest.seconds)
+            why = f"{type(error).__name__} {on_one_line(error.code)}"
+            log.warning("the gateway takes nothing (%s); the run rests for %.0f s", why, self.rest.seconds)
         return False
 
     def _awake(self) -> None:

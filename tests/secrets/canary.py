@@ -133,8 +133,8 @@ def _variables(value: Any) -> str:
     told = [repr(getattr(value, "__dict__", {}))]
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            told.append(repr(getattr(value, name, None)))
+        names = (slots,) if isinstance(slots, str) else slots
+        told += [repr(getattr(value, name, None)) for name in names]
     return "".join(told)
 
 
@@ -157,8 +157,8 @@ WAYS: dict[str, Callable[[Any], str]] = {
     "repr": repr,
     "str": str,
     "ascii": ascii,
-    "format": lambda value: f"{value} {value!s} {value!r} {value!a} {[value]} { ({'x': value}) }",
-    "percent": lambda value: "%s %r %a" % ((value,) * 3),  # noqa: UP031
+    "format": lambda value: f"{value} {value!s} {value!r} {value!a} {[value]} {[{1: value}]}",
+    "percent": lambda value: "%s %r %a" % ((value,) * 3),
     "str.format": "{0} {0!r}".format,
     "json": lambda value: json.dumps({"x": value}, default=str),
     "logging": lambda value: logging.makeLogRecord({"msg": "%s %r", "args": (value, value)}).getMessage(),
@@ -184,26 +184,33 @@ def told_by(error: BaseException) -> Iterator[tuple[str, str]]:
     kind, trace = type(error), error.__traceback__
     full = traceback.TracebackException(kind, error, trace, capture_locals=True, max_group_width=10**6)
     yield "a traceback with locals", "".join(full.format(chain=True))
-    yield "a rich traceback with locals", _printed(lambda into: into.print(_rich(kind, error, trace)))
+    yield "a rich traceback with locals", _rich(kind, error, trace)
     for each in chained(error):
-        for name, way in WAYS.items():
-            if name != "rich.inspect":
-                yield f"{name} of {type(each).__name__}", way(each)
+        for name in OF_ERRORS:
+            yield f"{name} of {type(each).__name__}", WAYS[name](each)
         yield f"args and notes of {type(each).__name__}", repr((each.args, getattr(each, "__notes__", ())))
 
 
-def _rich(kind: type[BaseException], error: BaseException, trace: Any) -> rich.traceback.Traceback:
-    return rich.traceback.Traceback.from_exception(
+OF_ERRORS = ("repr", "str", "json", "pickle", "plain data", "variables", "rich.pretty")
+
+
+def _rich(kind: type[BaseException], error: BaseException, trace: Any) -> str:
+    """Return what `rich` shows of the frames and their locals, without the colours of the code, which take long."""
+    shown = rich.traceback.Traceback.extract(
         kind,
         error,
         trace,
         show_locals=True,
-        width=2000,
-        max_frames=1000,
         locals_max_length=10_000,
         locals_max_string=10**6,
         locals_hide_dunder=False,
     )
+    told = []
+    for stack in shown.stacks:
+        told += [stack.exc_value, *stack.notes]
+        for frame in stack.frames:
+            told += [f"{name} = {node}" for name, node in (frame.locals or {}).items()]
+    return "\n".join(map(str, told))
 
 
 def chained(error: BaseException | None) -> Iterator[BaseException]:

@@ -217,28 +217,30 @@ async def _worked(session: KlingSession) -> list[Any]:
 @pytest.mark.parametrize("gateway", GATEWAYS)
 async def test_nothing_that_a_session_hands_out_shows_the_key(gateway: str, tmp_path: Any) -> None:
     async with serve(Sandbox(speed=1000, api_keys=[KEY])) as server:
-        async with KlingSession(gateway, api_key=KEY, base_url=server.url, **QUICK) as session:
-            async with session.batch(tmp_path / "b.db", download_to=tmp_path / "videos") as batch:
-                batch.add([TextToVideo("a boat"), TextToVideo("a fox [sandbox: fail]")])
-                run = batch.run()
-                found: list[Any] = [batch, run, *[outcome async for outcome in run]]
-                found += [batch.summary(), *batch.outcomes(), batch.under_way]
-                found += await _worked(session)
-                for value in found:
-                    assert shown(value, live=True) == {}, value
-                    assert list(_met(value)) == [], value
+        session = KlingSession(gateway, api_key=KEY, base_url=server.url, **QUICK)
+        async with session, session.batch(tmp_path / "b.db", download_to=tmp_path / "videos") as batch:
+            batch.add([TextToVideo("a boat"), TextToVideo("a fox [sandbox: fail]")])
+            run = batch.run()
+            found: list[Any] = [batch, run, *[outcome async for outcome in run]]
+            found += [batch.summary(), *batch.outcomes(), batch.under_way]
+            found += await _worked(session)
+            for value in found:
+                assert shown(value, live=True) == {}, value
+                assert list(_met(value)) == [], value
         assert shown(session, live=True) == {}
         assert list(_met(session)) == []
 
 
 async def test_a_waiting_asyncio_task_does_not_show_the_key() -> None:
-    async with serve(Sandbox(speed=1000)) as server:
-        async with KlingSession("kling3api", api_key=KEY, base_url=server.url, **QUICK) as session:
-            tasks = [asyncio.ensure_future(session.generate(TextToVideo("a boat"))) for _ in range(3)]
-            while not all(task.done() for task in tasks):
-                for task in asyncio.all_tasks():
-                    assert leaks(repr(task) + repr(task.get_stack()) + repr(task.get_coro())) == []
-                await asyncio.sleep(0)
+    async with (
+        serve(Sandbox(speed=1000)) as server,
+        KlingSession("kling3api", api_key=KEY, base_url=server.url, **QUICK) as session,
+    ):
+        tasks = [asyncio.ensure_future(session.generate(TextToVideo("a boat"))) for _ in range(3)]
+        while not all(task.done() for task in tasks):
+            for task in asyncio.all_tasks():
+                assert leaks(repr(task) + repr(task.get_stack()) + repr(task.get_coro())) == []
+            await asyncio.sleep(0)
 
 
 # Walking.

@@ -9,7 +9,12 @@ distinguished_name = nobody
 [nobody]
 [authority]
 basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign
 subjectKeyIdentifier = hash
+[server]
+basicConstraints = CA:FALSE
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
 [ca]
 default_ca = own
 [own]
@@ -22,6 +27,7 @@ default_md = sha256
 default_days = 2
 unique_subject = no
 copy_extensions = copy
+x509_extensions = server
 policy = anything
 [anything]
 commonName = supplied

@@ -141,6 +141,12 @@ def opened(
         raise refusal(gateway, response)
     status = meant_status(response, body)
     if 200 <= status < 300:
+        if submitting and _tells_of_both(body):
+            places = (record(body.get("data")), body)
+            found = (place.get(name) for place in places for name in ("task_id", "job_id", "id"))
+            named = next(filter(is_task_id, found), None)
+            told = "the gateway named a task and told of an error at once"
+            raise unreadable(gateway, response, "contradiction", told, task_id=named)
         return body
     if submitting:
         no_contradiction(gateway, response, body)
@@ -223,6 +229,14 @@ def _status_in(code: object) -> int | None:
 def _refuses(body: Mapping[str, Any]) -> bool:
     """Tell whether a 2xx answer says no in words that are understood: an error, a failure, or an HTTP status."""
     return _tells_of_error(body) or body.get("success") is False or _status_in(body.get("code")) is not None
+
+
+def _tells_of_both(body: Mapping[str, Any]) -> bool:
+    """Tell whether an answer holds an error beside what looks like a task, and no status word of that task."""
+    code, message = reason_in(body.get("error"))
+    wrong = bool(code) or (message or "success").lower() not in ("success", "succeed", "ok")
+    said = (status_of(place.get("status")) for place in (record(body.get("data")), body))
+    return wrong and not any(said)
 
 
 def _tells_of_error(body: Mapping[str, Any]) -> bool:

@@ -58,6 +58,7 @@ async def doubted(t, fault, *codes, **known):
     The first is in doubt within a second of its deadline and is not sent again, however long the session goes on; the
     second is unharmed.
     """
+    t.gateway.running_looks = 0
     t.gateway.on("submit", to_submit(fault))
     future, outcome = await t.one()
     took = asyncio.get_running_loop().time() - t.ledger.submits[0].at
@@ -73,6 +74,7 @@ async def doubted(t, fault, *codes, **known):
 
 async def done(t, fault, tmp_path):
     """Submit a job that is answered like this; it is made all the same, and the film is its own."""
+    t.gateway.running_looks = 0
     t.gateway.on("submit", to_submit(fault))
     future, outcome = await t.one()
     assert outcome.ok

@@ -61,6 +61,7 @@ pytestmark = pytest.mark.anyio
 
 PRICE = 200
 QUICK = Timeouts(connect=1, submit=1, poll=0.15, generation=20)
+OFTEN = PollPlan(0.01, 0.01, 0.1)
 SHORT = Timeouts(connect=1, submit=1, poll=0.15, generation=0.1)
 """For jobs whose time runs out; the last look may take half a second more."""
 LOST = {
@@ -152,7 +153,7 @@ def reports(caplog, words):
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("fault", LOST)
 async def test_p01_a_look_whose_answer_says_nothing_is_a_missed_look(trial, fault, times, tmp_path):
-    async with trial(seconds=1, timeouts=QUICK) as t:
+    async with trial(seconds=1, timeouts=QUICK, poll=OFTEN) as t:
         t.gateway.on("status", to_look(LOST[fault]), times=times)
         _, outcome = await t.one()
         await done(t, outcome, tmp_path)
@@ -181,7 +182,7 @@ async def test_p01_after_missed_looks_the_gap_grows_and_no_two_jobs_keep_step(tr
 
 @pytest.mark.parametrize("fault", REFUSED)
 async def test_p02_a_look_that_is_refused_in_passing_is_a_missed_look(trial, fault, tmp_path):
-    async with trial(seconds=1) as t:
+    async with trial(seconds=1, poll=OFTEN) as t:
         t.gateway.on("status", to_look(REFUSED[fault]), times=2)
         _, outcome = await t.one()
         await done(t, outcome, tmp_path)
@@ -377,7 +378,7 @@ async def test_p08_a_job_that_never_ends_is_left_to_be_picked_up(trial, tmp_path
 
 @pytest.mark.parametrize("word", ["PONDERING", "", None, 7, "\x1b[2J\u202e", "x" * 100_000])
 async def test_p09_an_unknown_word_is_no_end_and_is_told_to_those_who_watch(trial, word, tmp_path):
-    async with trial(seconds=1) as t:
+    async with trial(seconds=1, poll=PollPlan(0.02, 0.02, 0.04)) as t:
         t.gateway.on("status", to_look(data(status=word, response=None)), times=2)
         future = t.submit()
         seen = [update.raw_status async for update in future.updates()]
@@ -691,7 +692,7 @@ DATES = [
 
 @pytest.mark.parametrize("date", DATES, ids=repr)
 async def test_p17_a_date_that_is_none_is_dropped(trial, date, tmp_path):
-    async with trial(seconds=1) as t:
+    async with trial(seconds=1, running_looks=0) as t:
         t.gateway.on("status", to_look(data(created_at=date)), times=0)
         future, outcome = await t.one()
         await done(t, outcome, tmp_path)
@@ -700,7 +701,7 @@ async def test_p17_a_date_that_is_none_is_dropped(trial, date, tmp_path):
 
 async def test_p17_fields_that_nobody_knows_are_kept_with_the_answer(trial, tmp_path):
     more = {"queue": {"place": [1, None]}, "progress": "NaN%", "expires": -1, "\u202eid": "\x1b", "x" * 5000: {}}
-    async with trial(seconds=1) as t:
+    async with trial(seconds=1, running_looks=0) as t:
         t.gateway.on("status", to_look(data(**more)), times=0)
         _, outcome = await t.one()
         await done(t, outcome, tmp_path)
@@ -710,7 +711,7 @@ async def test_p17_fields_that_nobody_knows_are_kept_with_the_answer(trial, tmp_
 @pytest.mark.parametrize("claim", [7, 2000, "350"])
 async def test_p17_a_price_that_differs_is_taken_down_and_reported(trial, claim, tmp_path, caplog):
     path = tmp_path / "night.db"
-    async with trial(seconds=1) as t:
+    async with trial(seconds=1, running_looks=0) as t:
         t.gateway.on("status", to_look(data(consumed_credits=claim)), times=0)
         outcomes = await ran(t.session, path, t.request())
         assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)

@@ -14,6 +14,8 @@ from kling_async.errors import Fault, InvalidRequestError, shown
 QUALITIES = ("std", "pro", "4k")
 ASPECT_RATIOS = ("16:9", "9:16", "1:1")
 SHORTEST, LONGEST = 3, 120
+DEEPEST = 16
+"""Of what is in `extra`: a gateway that echoes it must still be understood, and answers have their own limit."""
 MAX_ITEMS = 100
 """Of shots, subjects or pictures: many more than any gateway takes."""
 
@@ -93,6 +95,15 @@ def _extra(value: object) -> Iterator[Fault]:
         json.dumps(dict(value), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         yield Fault("extra", "INVALID_PARAMETER", "holds something that is not JSON")
+        return
+    if _depth(value) > DEEPEST:
+        yield Fault("extra", "INVALID_PARAMETER", f"is nested more than {DEEPEST} deep")
+
+
+def _depth(value: object) -> int:
+    if isinstance(value, Mapping):
+        return 1 + max(map(_depth, value.values()), default=0)
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, (list, tuple)) else 0
 
 
 def _as_tuple(value: Any) -> Any:

@@ -193,6 +193,15 @@ def test_extra_is_a_copy_of_ones_own() -> None:
     assert request.extra == {"a": {"b": [1]}}
 
 
+def test_extra_is_nested_no_deeper_than_an_answer_that_echoes_it_may_be() -> None:
+    deep: object = 1
+    for _ in range(15):
+        deep = [deep]
+    assert TextToVideo("x", extra={"a": deep}).extra
+    with pytest.raises(InvalidRequestError, match="is nested more than 16 deep"):
+        TextToVideo("x", extra={"a": {"b": deep}})
+
+
 def test_extra_may_be_any_mapping() -> None:
     assert TextToVideo("x", extra=MappingProxyType({"a": 1})).extra == {"a": 1}
 

@@ -1,5 +1,6 @@
 """Checks and small conversions that the adapters share on the way out."""
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -10,6 +11,9 @@ from kling_async.gateways.refusals import invalid, unsupported
 from kling_async.requests import Request, Shot, defaults_of
 from kling_async.secret import Secret
 from kling_async.wire import HttpRequest
+
+MOST_ECHOED = 512 * 1024
+"""Bytes of a request that a gateway repeats in its answers; theirs may be twice as large."""
 
 
 def bearer(request: HttpRequest, key: Secret) -> HttpRequest:
@@ -93,6 +97,13 @@ def _check_url(gateway: str, name: str, url: str) -> None:
     host = (urlsplit(url).hostname or "").rstrip(".")
     if is_private_host(host):
         raise invalid(gateway, name, f"{host} is not a public host, so the gateway cannot fetch from it")
+
+
+def check_echo(gateway: str, body: Mapping[str, Any]) -> None:
+    """Raise for a request so large that no answer which repeats it could be read: it would be paid for and lost."""
+    size = len(json.dumps(body))
+    if size > MOST_ECHOED:
+        raise invalid(gateway, "request", f"has {size:,} bytes, more than {MOST_ECHOED:,}")
 
 
 def merged(body: Mapping[str, Any], request: Request) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kling_async.errors import (
 )
 from kling_async.gateways.asking import (
     check_duration,
+    check_echo,
     check_prompt,
     check_public,
     merged,
@@ -104,6 +105,12 @@ def _type(request: Request) -> str:
 
 
 def _body(request: Request) -> dict[str, Any]:
+    body = _fields(request)
+    check_echo(Kling3Api.name, body)  # the status of a job repeats its request
+    return body
+
+
+def _fields(request: Request) -> dict[str, Any]:
     name = Kling3Api.name
     kind = _type(request)
     refuse_unknown(name, request, _FIELDS[request.kind])

@@ -280,6 +280,14 @@ def test_i05_a_prompt_of_any_script_is_sent_as_it_is_and_turns_no_line_on_the_te
     assert not re.search("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", done.out)
 
 
+def test_i05_what_an_answer_could_not_repeat_is_not_sent_since_its_video_would_be_lost(shop):
+    deep = json.loads("[" * 40 + "]" * 40)
+    refused(shop, shop.order(shop.file("deep.jsonl", [{**GOOD, "extra": {"a": deep}}])), "is nested more than 16 deep")
+    rows = [{**GOOD, "extra": {"a": "x" * 600_000}}, {**GOOD, "negative_prompt": "\u3042" * 100_000}]
+    done = shop.order(shop.file("large.jsonl", rows))
+    refused(shop, done, "has 600,", "bytes, more than 524,288", code=3)
+
+
 # I06: durations.
 
 

@@ -185,7 +185,15 @@ def _payload(request: HttpRequest) -> bytes | io.BytesIO | aiohttp.FormData | No
 
 
 async def _capped(response: aiohttp.ClientResponse) -> bytes:
-    """Read the decompressed body while it streams, so that a bomb stops at the cap."""
+    """Read the decompressed body while it streams, so that a bomb stops at the cap.
+
+    In a label that nobody knows, aiohttp hands the bytes on as they came: what they would mean unpacked is not known.
+    """
+    label = response.headers.get("Content-Encoding", "").strip().lower()
+    if label not in _LABELS and response.status < 400:
+        raise ProtocolError(
+            "the answer is packed in a way that nobody knows", http_status=response.status, code="encoding"
+        )
     length = response.content_length
     if length is not None and length <= MAX_BODY and "Content-Encoding" not in response.headers:
         return await response.read()
@@ -201,6 +209,10 @@ async def _capped(response: aiohttp.ClientResponse) -> bytes:
             )
         pieces.append(piece)
     return b"".join(pieces)
+
+
+# What aiohttp unpacks, and what is seen in the field on bodies that are not packed at all.
+_LABELS = frozenset({"", "identity", "none", "utf-8", "gzip", "deflate", "br", "zstd"})
 
 
 async def _chunks(response: aiohttp.ClientResponse, stall: float) -> AsyncIterator[bytes]:

@@ -226,6 +226,7 @@ LENIENT = {
     "text-plain": change(text, "Content-Type: text/plain"),
     "charset-rot13": change(text, "Content-Type: application/json; charset=rot13"),
     "gzip": change(lambda truth: gzip.compress(text(truth)), "Content-Encoding: gzip"),
+    "encoding-that-is-a-charset": change(text, "Content-Encoding: UTF-8"),
     "eof-body": headed("HTTP/1.1 200 OK", "Content-Type: application/json", "Connection: close"),
     "chunked": begun(_chunked, lambda body: _chunk(_half(body)) + _chunk(body[len(body) // 2 :]) + b"0\r\n\r\n"),
     "extra-fields": change(
@@ -247,6 +248,7 @@ TOO_LARGE = {"json-huge": huge, "endless": endless, "gzip-bomb": gzip_bomb}
 ENCODED = {
     "gzip-corrupt": change(lambda truth: gzip.compress(text(truth))[:20] + b"\0" * 40, "Content-Encoding: gzip"),
     "encoding-unknown": change(lambda truth: bytes(byte ^ 0x5A for byte in text(truth)), "Content-Encoding: x-klingon"),
+    "encoding-unknown-and-plain": change(text, "Content-Encoding: x-klingon"),
 }
 SHAPES = {
     "shape-array": say(b"[]"),

@@ -115,7 +115,7 @@ class Gate:
         if isinstance(error, (RateLimitError, CapacityError)):
             self.answered(now)
             taught = self.admission.refused(now, sent_at, error, running=running, jitter=jitter)
-            self.account.failures += taught
+            self.account.failures += taught and not running  # one that runs our jobs is full, not silent
             self._drain(now)
             return
         before = self._submits.failures

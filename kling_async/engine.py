@@ -23,7 +23,7 @@ from kling_async.errors import (
     RateLimitError,
     SessionClosedError,
     TaskCancelledError,
-    on_one_line,
+    as_word,
     shown,
 )
 from kling_async.flow.allowance import Allowance
@@ -430,7 +430,7 @@ class Engine:
         outcome = failed(job, error, self.now(), status)
         # A key that was refused may hold anything, a line of its own in the log too.
         name = job.key if outcome.error.field != "key" else shown(job.key)
-        log.info("job %s: %s (%s)", name, type(error).__name__, on_one_line(outcome.error.code))
+        log.info("job %s: %s (%s)", name, type(error).__name__, as_word(outcome.error.code))
         self.end(job, outcome, status, snapshot)
 
     def generation_failed(self, job: TaskFuture, snapshot: Snapshot) -> None:

@@ -27,6 +27,7 @@ KlingError
 Every error pickles, turns into plain data with `to_dict()`, and never holds a secret.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -406,6 +407,14 @@ def bounded(text: str, limit: int = 2048) -> str:
     head = text[: limit + 1]
     shown = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in head)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+_WORD = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
+
+
+def as_word(code: str | None) -> str:
+    """Return a code for a line of a log: what is no plain word may be a sentence, a prompt or a URL, and is a dash."""
+    return code if code is not None and _WORD.fullmatch(code) else "-"
 
 
 def on_one_line(text: object, limit: int = 200) -> str:

@@ -15,7 +15,7 @@ from kling_async.errors import (
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
-    on_one_line,
+    as_word,
 )
 from kling_async.mishaps import tell_mishap
 from kling_async.results import Snapshot, Status
@@ -110,7 +110,7 @@ class Looking:
             log.warning("job %s (task %s) was answered with another task, which is ignored", job.key, job.task_id)
         job.missed += not isinstance(error, RateLimitError)  # that one is the account's, and waits like any look
         job.last_error = error.evolve(task_id=job.task_id, key=job.key)
-        log.debug("job %s: a missed look: %s (%s)", job.key, type(error).__name__, on_one_line(error.code))
+        log.debug("job %s: a missed look: %s (%s)", job.key, type(error).__name__, as_word(error.code))
         engine.planning.missed(job)
 
     def _is_gone(self, job: TaskFuture, error: KlingError) -> bool:

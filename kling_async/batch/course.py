@@ -40,6 +40,7 @@ from kling_async.errors import (
     JournalError,
     KlingError,
     SessionClosedError,
+    as_word,
     on_one_line,
 )
 from kling_async.mishaps import tell_mishap
@@ -159,7 +160,7 @@ class Course:
         """The journal cannot be written: nothing more is paid for. Every id that it could not keep is named."""
         known = self.broken
         if known is None:
-            log.error("%s", error.message)
+            log.error("%s", on_one_line(error.message, 1000))
             self.broken = error
         elif error.task_id is not None:
             self.broken = error if known.task_id is None else known.evolve(message=f"{known.message}; {error.message}")
@@ -402,7 +403,7 @@ class Course:
             self.stop(error)
             return first
         if self.rest.until != until:
-            why = f"{type(error).__name__} {on_one_line(error.code)}"
+            why = f"{type(error).__name__}: {as_word(error.code)}"
             log.warning("the gateway takes nothing (%s); the run rests for %.0f s", why, self.rest.seconds)
         return False
 

@@ -15,7 +15,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.keys import identity_of
 from kling_async.batch.states import State, Step
-from kling_async.errors import JournalError, ProtocolError, SessionClosedError, TaskCancelledError
+from kling_async.errors import JournalError, ProtocolError, SessionClosedError, TaskCancelledError, on_one_line
 from kling_async.gateways.protocol import Accepted
 
 log = logging.getLogger("kling_async")
@@ -166,7 +166,7 @@ class Record:
         self._unkept, self.entry = (self.entry, new), new
         what = f"job {new.key} was accepted as task {new.task_id}"
         words = f"{what}, which the journal could not keep: {error.message}"
-        log.critical(words)
+        log.critical("%s", on_one_line(words, 1000))
         self._broken(error.evolve(message=words, task_id=new.task_id, key=new.key, charged="yes"))
 
     def postponed(self) -> None:

@@ -20,6 +20,8 @@ NAMING = ("id", "key")
 DEFAULT_KIND = "text-to-video"
 MOST_UNKNOWN = 20
 """Unknown columns of one row that are named."""
+MOST_GUESSED = 5
+"""Of them, those for which a known one is suggested: that takes much longer than all else about a row."""
 
 _converter = Converter(forbid_extra_keys=True, unstructure_fallback_factory=lambda _: lambda value: value)
 for _plain in (str, int, float, bool):
@@ -106,6 +108,7 @@ def _hints(kind: str) -> dict[str, Any]:
 def _unknown(cells: Mapping[str, Any], kind: str, model: type[Request]) -> Iterator[Fault]:
     known = {attribute.name for attribute in fields(model)} | set(NAMING)
     everywhere = {attribute.name for other in KINDS.values() for attribute in fields(other)} | {"type"}
+    guessed = 0
     for name in cells:
         if name in known:
             continue
@@ -113,7 +116,8 @@ def _unknown(cells: Mapping[str, Any], kind: str, model: type[Request]) -> Itera
             yield Fault(name, "INVALID_PARAMETER", f"{'an' if kind[0] in 'aeiou' else 'a'} {kind} has no {name}")
             continue
         column = bounded(name, 60) if isinstance(name, str) and name.strip() else "(no name)"
-        near = _nearest(str(name).lower()[:60], frozenset(known | {"type"}))
+        guessed += 1
+        near = _nearest(str(name).lower()[:60], frozenset(known | {"type"})) if guessed <= MOST_GUESSED else ""
         yield Fault(column, "INVALID_PARAMETER", f"unknown column{f'; did you mean {near!r}?' if near else ''}")
 
 

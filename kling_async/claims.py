@@ -45,7 +45,7 @@ class Claims:
         if news:
             self._reported.add((expected, claim))
         words = "job %s (task %s) should cost %s; the gateway says %s"
-        log.log(logging.WARNING if news else logging.INFO, words, job.key, snapshot.task_id, expected, claim)
+        log.log(logging.WARNING if news else logging.INFO, words, job.label, snapshot.task_id, expected, claim)
 
     def shown(self, job: TaskFuture, snapshot: Snapshot) -> None:
         """Take in which prompt the answer to an ended job shows: a gateway may have mixed up two tasks."""
@@ -53,7 +53,7 @@ class Claims:
             return
         ours, theirs = _letters(job.request.prompt), _letters(snapshot.prompt)
         if not (ours.startswith(theirs) or theirs.startswith(ours)):
-            log.warning("job %s (task %s): the gateway shows another prompt than was sent", job.key, snapshot.task_id)
+            log.warning("job %s (task %s): the gateway shows another prompt than was sent", job.label, snapshot.task_id)
 
 
 def _letters(text: str) -> str:

@@ -90,7 +90,7 @@ class Submitting:
         cost = engine.cost(job.request) if engine.gate.account.broke else None
         engine.gate.accepted(engine.now(), sent_at, engine.running, cost)
         snapshot = engine.talk.cleaned(accepted.snapshot or Snapshot(accepted.task_id, Status.IN_PROGRESS))
-        log.info("job %s: accepted as %s", job.key, job.task_id)
+        log.info("job %s: accepted as %s", job.label, job.task_id)
         engine.claims.heard(job, snapshot, lambda: engine.cost(job.request))
         job.show(Status.IN_PROGRESS, snapshot)
         if snapshot.status is Status.FAILED:

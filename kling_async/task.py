@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Generator
 from contextvars import Context, copy_context
 from decimal import Decimal
@@ -46,6 +47,10 @@ class Recorder(Protocol):
     def postponed(self) -> None:
         """Record that the gateway surely did not take the job, which will be sent again."""
         ...
+
+
+# What stands before the hash in a key that was derived from a request; see `kling_async.batch.keys`.
+_WORDS = re.compile(r"^[a-z0-9-]+-(?=[0-9a-f]{16}(-[0-9]+)?$)")
 
 
 class TaskFuture:
@@ -141,6 +146,11 @@ class TaskFuture:
         self.lost: KlingError | None = None
         self.unknown_since: float | None = None
         self.record: Recorder | None = None
+
+    @property
+    def label(self) -> str:
+        """What logs call the job: its key, without the words of a prompt that a derived one begins with."""
+        return _WORDS.sub("", self.key)
 
     def __repr__(self) -> str:
         name = f" task_id={self.task_id!r}" if self.task_id else ""

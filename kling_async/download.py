@@ -198,7 +198,13 @@ class Download:
                 continue
             else:
                 break
-            fresh = None if renewed else await self.refresh()
+            try:
+                fresh = None if renewed else await self.refresh()
+            except DownloadError as missed:
+                if missed.code != "network":
+                    raise
+                await self._pause(missed, transfer.size)  # a missed look: the old URL is no better, and asks again
+                continue
             renewed = True
             if fresh is None:
                 raise _error("expired", f"the video's URL answers HTTP {status}", http_status=status)

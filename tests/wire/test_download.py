@@ -452,6 +452,40 @@ def test_a_plain_key_is_its_own_file_name():
     assert file_name("order-123") == "order-123.mp4"
 
 
+def gone_and_anew(lost):
+    """Serve an expired URL and a fresh one; the gateway tells the fresh one only after so many lost answers."""
+    asked = []
+
+    async def play(server, reader, writer):
+        request = await read_request(reader)
+        writer.write(answer(b"", "410 Gone") if b"GET /old" in request else answer(FILM))
+
+    async def refresh_from(server):
+        asked.append(1)
+        if len(asked) <= lost:
+            raise DownloadError("the answer was lost", code="network", stage="download")
+        return Video("n75abc", f"{server.url}/new")
+
+    return play, refresh_from, asked
+
+
+async def test_an_answer_that_is_lost_while_a_url_is_renewed_is_asked_for_again(tmp_path):
+    play, refresh_from, asked = gone_and_anew(lost=2)
+    async with raw_server(play) as server:
+        path = await fetch(f"{server.url}/old", tmp_path / "a.mp4", refresh=lambda: refresh_from(server))
+    assert path.read_bytes() == FILM
+    assert len(asked) == 3
+
+
+async def test_a_gateway_that_never_answers_is_asked_for_a_url_a_bounded_number_of_times(tmp_path):
+    play, refresh_from, asked = gone_and_anew(lost=99)
+    async with raw_server(play) as server:
+        code = await code_of(f"{server.url}/old", tmp_path / "a.mp4", refresh=lambda: refresh_from(server))
+    assert code == "network"
+    assert len(asked) == RETRY.attempts
+    assert os.listdir(tmp_path) == []
+
+
 async def test_a_renewed_url_starts_the_file_anew(tmp_path):
     other = bytes(reversed(FILM[len(FILM) // 2 :]))
 

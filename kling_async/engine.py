@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from itertools import count
@@ -54,7 +54,8 @@ CONNECTIONS = 64
 """Requests in flight, of each kind."""
 AHEAD = 64
 """Jobs that a run keeps waiting where the number of slots is not set, so that none stays idle."""
-REMEMBERED_IDS = 200_000
+REMEMBERED_IDS = 50_000
+"""Ids of so many jobs that have ended are remembered, so that none is taken for the id of another job."""
 SHORTEST_WAIT = 0.0005
 LEAP = 1.0
 """A timer that rings so many seconds late was held up, by a laptop's sleep perhaps: what is due is spread out."""
@@ -109,7 +110,8 @@ class Engine:
         self.unfinished: dict[TaskFuture, None] = {}
         self.refused_requests = 0
         self.closing = False
-        self._ids: OrderedDict[str, str] = OrderedDict()
+        self._ids: dict[str, str] = {}
+        self._ended_ids: deque[str] = deque()
         self._line = Line()
         self._agenda = Agenda()
         self._controls: deque[asyncio.Future[float]] = deque()
@@ -192,8 +194,6 @@ class Engine:
     def claim(self, task_id: str, key: str) -> str | None:
         """Remember whose task an id is; returns the key of the job that has it already, or None."""
         owner = self._ids.setdefault(task_id, key)
-        if len(self._ids) > REMEMBERED_IDS:
-            self._ids.popitem(last=False)
         return owner if owner != key else None
 
     def followed(self, task_id: str) -> TaskFuture | None:
@@ -415,6 +415,10 @@ class Engine:
         self.release(job)
         self.unfinished.pop(job, None)
         self._agenda.forget(job)
+        if job.task_id is not None:
+            self._ended_ids.append(job.task_id)
+            if len(self._ended_ids) > REMEMBERED_IDS:
+                self._ids.pop(self._ended_ids.popleft(), None)
         job.end(outcome, status, snapshot)
         self.wake()
 

@@ -21,7 +21,7 @@ from attrs import define, field
 from kling_async import failpoints
 from kling_async.addresses import allows, checked_url
 from kling_async.bell import in_thread
-from kling_async.errors import DownloadError
+from kling_async.errors import AuthenticationError, DownloadError, PermissionDeniedError
 from kling_async.flow.backoff import backoff
 from kling_async.kept import Keeper, Kept, boot_id
 from kling_async.mp4 import problem_with
@@ -201,7 +201,7 @@ class Download:
             try:
                 fresh = None if renewed else await self.refresh()
             except DownloadError as missed:
-                if missed.code != "network":
+                if missed.code != "network" or isinstance(missed.cause, (AuthenticationError, PermissionDeniedError)):
                     raise
                 await self._pause(missed, transfer.size)  # a missed look: the old URL is no better, and asks again
                 continue

@@ -584,7 +584,7 @@ class KlingSession:
             snapshot: Snapshot | None = found.get(video.task_id)
             return video_of(snapshot) if snapshot is not None and snapshot.urls else None
         words = f"the URL has expired, and the gateway could not be asked for another: {failure.message}"
-        raise DownloadError(words, code="network", stage="download", task_id=video.task_id)
+        raise DownloadError(words, code="network", stage="download", task_id=video.task_id, cause=failure)
 
 
 def _load() -> None:

@@ -15,7 +15,7 @@ from raw import answer, raw_server, read_request, reset
 
 from kling_async.addresses import is_public
 from kling_async.download import Download, file_name
-from kling_async.errors import DownloadError
+from kling_async.errors import AuthenticationError, DownloadError
 from kling_async.results import Video
 from kling_async.sandbox.mp4 import video
 from kling_async.settings import DownloadPolicy, RetryPolicy
@@ -452,8 +452,8 @@ def test_a_plain_key_is_its_own_file_name():
     assert file_name("order-123") == "order-123.mp4"
 
 
-def gone_and_anew(lost):
-    """Serve an expired URL and a fresh one; the gateway tells the fresh one only after so many lost answers."""
+def gone_and_anew(lost, why=None):
+    """Serve an expired URL and a fresh one; the gateway tells the fresh one only after so many missed looks."""
     asked = []
 
     async def play(server, reader, writer):
@@ -463,7 +463,7 @@ def gone_and_anew(lost):
     async def refresh_from(server):
         asked.append(1)
         if len(asked) <= lost:
-            raise DownloadError("the answer was lost", code="network", stage="download")
+            raise DownloadError("the answer was lost", code="network", stage="download", cause=why)
         return Video("n75abc", f"{server.url}/new")
 
     return play, refresh_from, asked
@@ -484,6 +484,14 @@ async def test_a_gateway_that_never_answers_is_asked_for_a_url_a_bounded_number_
     assert code == "network"
     assert len(asked) == RETRY.attempts
     assert os.listdir(tmp_path) == []
+
+
+async def test_a_key_that_is_refused_while_a_url_is_renewed_is_not_tried_again(tmp_path):
+    play, refresh_from, asked = gone_and_anew(lost=99, why=AuthenticationError("no such key"))
+    async with raw_server(play) as server:
+        code = await code_of(f"{server.url}/old", tmp_path / "a.mp4", refresh=lambda: refresh_from(server))
+    assert code == "network"
+    assert len(asked) == 1
 
 
 async def test_a_renewed_url_starts_the_file_anew(tmp_path):

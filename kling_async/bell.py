@@ -1,7 +1,7 @@
 """Waiting until something has changed, or has come to its end whatever happens to who waits."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
@@ -59,6 +59,22 @@ async def to_its_end(task: asyncio.Future[T]) -> T:
     if cancelled:
         raise asyncio.CancelledError
     return value
+
+
+async def carried_out(begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do something that must not be cut short; a cancellation is passed on afterwards.
+
+    It runs as a task of its own. Where that one is cancelled, too, as all are when an event loop goes down, it is begun
+    once more.
+    """
+    task = asyncio.ensure_future(begin())
+    cancelled = await ended(task)
+    if task.cancelled():
+        task = asyncio.ensure_future(begin())
+        cancelled = await ended(task) or cancelled
+    if cancelled and not task.cancelled() and task.exception() is None:
+        raise asyncio.CancelledError
+    task.result()
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:

@@ -17,7 +17,6 @@ from kling_async.conversation import Conversations
 from kling_async.endings import failed, generation_failed
 from kling_async.errors import (
     ConfigurationError,
-    GatewayUnavailableError,
     GenerationTimeoutError,
     KlingError,
     RateLimitError,
@@ -509,8 +508,8 @@ class Engine:
         """Stop looking after a job without a word to the gateway; its id says where it can be picked up."""
         if job.status is Status.SUBMITTING and job.attempts:
             # Nobody is left who knows whether a byte of it had left.
-            words = "the program was stopped while the request was under way"
-            self.fail(job, in_doubt(GatewayUnavailableError(words, gateway=self.gateway.name)), Status.IN_DOUBT)
+            stopped = SessionClosedError("the program was stopped", gateway=self.gateway.name, stage="submit")
+            self.fail(job, in_doubt(stopped.evolve(charged="unknown")), Status.IN_DOUBT)
             return
         words = "the session was closed; the job may still run, `attach` picks it up"
         error = SessionClosedError(words, gateway=self.gateway.name, charged=job.charged())

@@ -1,5 +1,6 @@
 """Looking at running jobs: a failed look is a missed look, and what is final stays final."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -54,6 +55,12 @@ class Looking:
             engine.gate.looked(begun)
             for job in jobs:
                 self._take_in(job, found.get(job.task_id or ""), begun, fresh=fresh)
+        except asyncio.CancelledError:
+            if not engine.closing:  # a stranger's doing: the jobs must not wait for this look for ever
+                for job in jobs:
+                    if not job.done():
+                        engine.planning.missed(job)
+            raise
         except KlingError as error:
             self._missed(jobs, error.evolve(stage="poll"), begun)
         except Exception as error:  # noqa: BLE001 - of the adapter, which may be a plug-in

@@ -7,6 +7,7 @@ import random
 import warnings
 from collections.abc import AsyncIterable
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from weakref import WeakSet
 import anyio
 
 from kling_async.asked import invalid_argument, key_fault, request_fault
-from kling_async.bell import ENDINGS, ended, to_its_end
+from kling_async.bell import ENDINGS, carried_out, ended, in_thread, to_its_end
 from kling_async.conversation import secret_of
 from kling_async.credentials import base_url_for, gateway_for
 from kling_async.engine import CONNECTIONS, Engine
@@ -183,26 +184,29 @@ class KlingSession:
         elif is_elsewhere(self._loop):
             raise ConfigurationError("this session belongs to another event loop; close it where it was opened")
         else:
-            self._engine, self._closed = None, True
-            if self._closing is None and engine is not None:
-                self._closing = self._begin_to_end(engine)
-            assert self._closing is not None  # noqa: S101 - there was an engine, or its end has begun
             # Cancelling now would cut a paid POST in two: the close runs to its bounded end, then the cancel goes on.
             with anyio.CancelScope(shield=True):
-                await to_its_end(self._closing)
+                if engine is not None:
+                    await self._close(engine)
+                elif self._closing is not None:
+                    await to_its_end(self._closing)
 
-    def _begin_to_end(self, engine: Engine) -> asyncio.Task[None]:
+    async def _close(self, engine: Engine) -> None:
+        self._engine, self._closed = None, True
+        self._closing = self._loop.create_future()
         engine.shut()
         for stream in list(self._streams):
             stream.end_input()
-        downloads = list(self._downloading.values())
-        for download in downloads:
+        for download in self._downloading.values():
             download.cancel()
-        return self._loop.create_task(self._end(engine, downloads))
-
-    async def _end(self, engine: Engine, downloads: list[asyncio.Future[Path]]) -> None:
         try:
-            if downloads:
+            await carried_out(partial(self._end, engine))
+        finally:
+            self._closing.set_result(None)
+
+    async def _end(self, engine: Engine) -> None:
+        try:
+            if downloads := list(self._downloading.values()):
                 await asyncio.wait(downloads, timeout=ENDINGS)
         finally:
             await engine.close()
@@ -473,7 +477,7 @@ class KlingSession:
         engine = self._here()
         file = Path(path)
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-        exchange = self.gateway.upload(file.name, kind, await asyncio.to_thread(file.read_bytes))
+        exchange = self.gateway.upload(file.name, kind, await in_thread(file.read_bytes))
         if exchange is None:
             raise UnsupportedError(f"{self.gateway.name} takes no uploads", gateway=self.gateway.name, field="image")
         return await engine.control(exchange, fresh=True)

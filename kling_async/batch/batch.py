@@ -5,6 +5,7 @@ import contextlib
 import os
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -26,7 +27,7 @@ from kling_async.batch.reconciling import reconciled
 from kling_async.batch.record import Observer
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Reconciled, Summary
-from kling_async.bell import to_its_end
+from kling_async.bell import carried_out
 from kling_async.errors import ConfigurationError, DownloadError, JournalError, KlingError, SessionClosedError
 from kling_async.requests import KINDS, Request
 from kling_async.results import Outcome
@@ -178,7 +179,7 @@ class Batch:
         try:
             if not self._loop.is_closed():
                 with anyio.CancelScope(shield=True):
-                    await to_its_end(asyncio.ensure_future(self._end(course)))
+                    await carried_out(partial(self._end, course))
         finally:
             with contextlib.suppress(JournalError):  # it is worth no more than fewer looks
                 journal.note(learned=self._session.learned())

@@ -10,7 +10,7 @@ from typing import Self
 import anyio
 
 from kling_async.batch.course import Course
-from kling_async.bell import to_its_end
+from kling_async.bell import carried_out
 from kling_async.errors import ConfigurationError, SessionClosedError
 from kling_async.results import Outcome
 from kling_async.task import is_running_here
@@ -51,7 +51,7 @@ class BatchRun(AsyncIterator[Outcome]):
             self._check_place()
             self._closed = True
             with anyio.CancelScope(shield=True):
-                await to_its_end(asyncio.ensure_future(self.course.close()))
+                await carried_out(self.course.close)
             self._over(self.course)
 
     def _check_place(self) -> None:

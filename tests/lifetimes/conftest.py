@@ -1,8 +1,11 @@
 """One gateway for all tests of lifetimes, and a program that has warmed everything up which opens files only once."""
 
 import pytest
-from lifetime_place import Gateway, clip
-from lifetime_watch import KINDS, LOOPS, overheard
+
+pytest.register_assert_rewrite("lifetime_place", "lifetime_strikes", "lifetime_watch")
+
+from lifetime_place import Gateway, clip  # noqa: E402 - what they assert is to be told as in a test
+from lifetime_watch import KINDS, LOOPS, overheard  # noqa: E402
 
 
 @pytest.fixture(scope="session")

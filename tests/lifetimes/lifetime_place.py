@@ -17,6 +17,19 @@ RETRY = RetryPolicy(attempts=3, initial=0.02, maximum=0.05)
 _number = count(1)
 
 
+class RememberingSession(KlingSession):
+    """A session that keeps every job it was given."""
+
+    def __init__(self, *about, **settings):
+        super().__init__(*about, **settings)
+        self.jobs = []
+
+    def _job(self, *about):
+        job = super()._job(*about)
+        self.jobs.append(job)
+        return job
+
+
 @define(eq=False)
 class Gateway:
     """A running `lifetime_gateway`."""
@@ -38,7 +51,7 @@ class Gateway:
         """Return a session for this gateway that looks often."""
         known = {"api_key": "sk-lifetimes", "base_url": self.url, "rate": None, "poll": POLL, "retry": RETRY}
         known |= {"timeouts": Timeouts(submit=5, connect=5), "downloads": DownloadPolicy(stall=5)}
-        return KlingSession(gateway, **(known | settings))
+        return RememberingSession(gateway, **(known | settings))
 
     def reset(self):
         """Begin a new ledger."""

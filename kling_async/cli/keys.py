@@ -10,7 +10,8 @@ from kling_async.secret import Secret
 
 _QUOTES = "\"'`"
 _LONGEST = 8192
-_LIKE_A_KEY = re.compile(r"[\w~+=-]{20,}", re.ASCII)
+_LIKE_A_KEY = re.compile(r"[!-~]{16,}")
+_LIKE_A_FILE = re.compile(r".*\.[A-Za-z]{1,4}")
 
 
 def variables(gateway: str) -> tuple[str, str]:
@@ -44,7 +45,7 @@ def key_problem(key: str) -> str:
     return ""
 
 
-def key_for(gateway: str, file: str | None) -> str:
+def key_for(gateway: str, file: str | None) -> Secret:
     """Return the key. Raises `ConfigurationError`, naming the variable or the file at fault."""
     if file is not None:
         key = _read(file)
@@ -55,9 +56,10 @@ def key_for(gateway: str, file: str | None) -> str:
             raise _error(f"no API key for {gateway}: set {names}, or give --api-key-file FILE")
         key = found[1]
     problem = key_problem(key)
-    if problem:
-        raise _error(f"the API key in {key_source(gateway, file)} {problem}")
-    return key
+    if not problem:
+        return Secret(key)
+    key, found = "", None  # so that no traceback with locals shows it
+    raise _error(f"the API key in {key_source(gateway, file)} {problem}")
 
 
 def _read(file: str) -> str:
@@ -76,9 +78,18 @@ def _read(file: str) -> str:
 
 def _shown(file: str) -> str:
     """Name the file, unless what was given may be the key itself."""
-    if not Path(file).exists() and _LIKE_A_KEY.fullmatch(file):
+    if _LIKE_A_KEY.fullmatch(file) and not _LIKE_A_FILE.fullmatch(file) and not _is_placed(file):
         return "--api-key-file takes the name of a file, not a key; what was given"
     return f"the file {file} of --api-key-file"
+
+
+def _is_placed(file: str) -> bool:
+    """Tell whether a file is there, or the directory that it is said to be in."""
+    path = Path(file)
+    try:
+        return path.exists() or (path.name != file and path.parent.is_dir())
+    except (OSError, ValueError):  # too long, say
+        return False
 
 
 def _error(words: str) -> ConfigurationError:

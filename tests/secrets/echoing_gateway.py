@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attrs import define, field, frozen
-from canary import KEY, SIGNATURE, forms
+from canary import KEY, PROMPT, SIGNATURE, forms
 
 from kling_async.sandbox import Call, Sandbox
 
@@ -34,7 +34,7 @@ class Visit:
     def operation(self) -> str:
         """What it is: "submit", "poll", "balance", "upload" or "download"."""
         path = urlsplit(self.target).path
-        if path.startswith(("/videos/", "/thumbs/", "/elsewhere")):
+        if path.endswith((".mp4", ".jpg")) or path.startswith("/elsewhere"):
             return "download"
         if path.endswith("balance"):
             return "balance"
@@ -161,6 +161,27 @@ def echoing_gateway(**faults: Fault) -> Iterator[EchoingGateway]:
             thread.join(5)
 
 
+def spoil_by_prompt(gateway: EchoingGateway, submits: dict[str, Fault], looks: dict[str, Fault]) -> None:
+    """Spoil the submits whose prompt holds a word, and the looks at jobs whose prompt does."""
+
+    def submit(visit: Visit) -> Said:
+        prompt = json.loads(visit.body).get("prompt", "")
+        return next((fault(visit) for word, fault in submits.items() if word in prompt), None) or gateway.honest(visit)
+
+    def look(visit: Visit) -> Said:
+        task = gateway.sandbox.tasks.get(task_in(visit))
+        prompt = task.order.prompt if task is not None else ""
+        return next((fault(visit) for word, fault in looks.items() if word in prompt), None) or gateway.honest(visit)
+
+    gateway.faults |= {"submit": submit, "poll": look}
+
+
+def task_in(visit: Visit) -> str:
+    """Return the id of the task that a look asks about."""
+    parts = urlsplit(visit.target)
+    return dict(parse_qsl(parts.query)).get("task_id") or unquote(parts.path.rpartition("/")[2])
+
+
 # What echoes.
 
 
@@ -254,12 +275,11 @@ _CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 FAULTS: dict[str, Fault] = dict(_faults())
 
 
-def _ending(status: str, **facts: object) -> Fault:
+def ending(status: str, **facts: object) -> Fault:
     """Return a look's answer that names the task which was asked about, and echoes."""
 
     def say(visit: Visit) -> Said:
-        parts = urlsplit(visit.target)
-        name = dict(parse_qsl(parts.query)).get("task_id") or unquote(parts.path.rpartition("/")[2])
+        name = task_in(visit)
         data = {"task_id": name, "id": name, "status": status, **facts}
         return _json({"code": 200, "data": data}, "200 OK", f"X-Request-Id: {KEY}")
 
@@ -267,16 +287,51 @@ def _ending(status: str, **facts: object) -> Fault:
 
 
 ENDINGS: dict[str, Fault] = {
-    "failed with a message": _ending("failed", error_message=EVERY_FORM, error=EVERY_FORM),
-    "failed with an object": _ending("failed", error={"code": KEY, "message": EVERY_FORM, "type": KEY}),
-    "failed with a document": _ending(
+    "failed with a message": ending("failed", error_message=EVERY_FORM, error=EVERY_FORM),
+    "failed with an object": ending("failed", error={"code": KEY, "message": EVERY_FORM, "type": KEY}),
+    "failed with a document": ending(
         "failed", error_message=json.dumps({"error": {"message": EVERY_FORM, "status": KEY}})
     ),
-    "failed beside an echo": _ending(
+    "failed beside an echo": ending(
         "failed", request={"headers": {"Authorization": f"Bearer {KEY}"}, KEY: [EVERY_FORM]}
     ),
-    "an odd status": _ending(f"failed {KEY}", error=EVERY_FORM),
-    "a success without a video": _ending("success", note=EVERY_FORM, headers={KEY: EVERY_FORM}),
-    "a success whose video is no URL": _ending("success", response=[f"{KEY} {KEY}"], note=EVERY_FORM),
+    "an odd status": ending(f"failed {KEY}", error=EVERY_FORM),
+    "a success without a video": ending("success", note=EVERY_FORM, headers={KEY: EVERY_FORM}),
+    "a success whose video is no URL": ending("success", response=[f"{KEY} {KEY}"], note=EVERY_FORM),
 }
 """Looks that end a job, every text of them an echo."""
+
+
+ROWS = {
+    "boat": PROMPT,
+    "fox": f"a fox, failed, {PROMPT}",
+    "owl": f"an owl, refused, {PROMPT}",
+    "hen": f"a hen, in doubt, {PROMPT}",
+    "cow": f"a cow, lost, {PROMPT}",
+    "pig": f"a pig, no film, {PROMPT}",
+    "elk": f"an elk, without end, {PROMPT}",
+}
+"""Jobs that end in every way, most of them with an echo."""
+
+
+def spoil(gateway: EchoingGateway) -> None:
+    """Let the jobs of `ROWS` end as they should."""
+    spoil_by_prompt(
+        gateway,
+        {
+            "refused": FAULTS["400, an error"],
+            "in doubt": FAULTS["500, a message"],
+            "lost": FAULTS["a body that is cut off"],
+        },
+        {"failed": ENDINGS["failed beside an echo"], "without end": FAULTS["HTML that quotes the request"]},
+    )
+    # The sandbox names a video after its task; the pig's is none.
+    gateway.faults["download"] = lambda visit: _no_film(gateway, visit)
+
+
+def _no_film(gateway: EchoingGateway, visit: Visit) -> Said:
+    name = visit.target.partition("?")[0].rpartition("/")[2].removesuffix(".mp4")
+    task = gateway.sandbox.tasks.get(name)
+    if task is not None and "no film" in task.order.prompt:
+        return answer(f"bad key {KEY}, see {gateway.url}{visit.target}")
+    return gateway.honest(visit)

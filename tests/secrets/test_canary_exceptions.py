@@ -158,9 +158,9 @@ async def test_a_video_that_comes_with_an_echo_holds_no_key(logged: Records) -> 
 
 
 def _ended(visit: Visit, url: str) -> Said:
-    from echoing_gateway import _ending
+    from echoing_gateway import ending
 
-    return _ending("success", response=[url], request={"headers": {"authorization": f"Bearer {KEY}"}})(visit)
+    return ending("success", response=[url], request={"headers": {"authorization": f"Bearer {KEY}"}})(visit)
 
 
 @pytest.mark.xfail(reason="Conversations.hold names the error before it is clean, so a traceback's locals show it")
@@ -241,6 +241,25 @@ async def test_no_error_of_a_batch_holds_the_key(logged: Records, tmp_path: Path
                 summary = batch.summary()
                 told(found, name, summary.stopped)
                 assert leaks(repr(summary) + repr(list(batch.outcomes()))) == []
+    assert found == {}
+    assert logged.leaks() == []
+
+
+async def test_a_paid_film_is_kept_though_its_address_holds_the_key_and_nobody_quotes_it(
+    logged: Records, tmp_path: Path
+) -> None:
+    """The gateway's own doing: the address is used as it stands, or the film would be lost."""
+    found: dict[str, Any] = {}
+    with echoing_gateway() as gateway:
+        url = f"{gateway.url}/videos/x.mp4?key={KEY}"
+        gateway.faults = {"poll": lambda visit: _ended(visit, url), "download": lambda _: _gone()}
+        async with session_at(gateway.url, downloads=_allowing()) as session:
+            job = session.submit(TextToVideo(PROMPT))
+            video = await job
+            assert video.url == url
+            outcome = await job.outcome()
+            assert leaks(repr((video, outcome, job, job.snapshot(), dict(video.raw)))) == []
+            told(found, "download", await raised_by(session.download(video, tmp_path / "x.mp4")))
     assert found == {}
     assert logged.leaks() == []
 

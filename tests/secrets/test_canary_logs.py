@@ -53,9 +53,9 @@ def _forging(visit: Visit) -> Said:
 
 
 def _forged_end(visit: Visit) -> Said:
-    from echoing_gateway import _ending
+    from echoing_gateway import ending
 
-    return _ending("failed", error={"code": FORGED, "message": FORGED})(visit)
+    return ending("failed", error={"code": FORGED, "message": FORGED})(visit)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from attrs import define, field, frozen
+from nursery import Nursery
 
 from kling_async.batch import Reading, State
 from kling_async.batch.states import replay
@@ -20,7 +21,8 @@ from kling_async.sandbox.mp4 import video
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "always::ResourceWarning"}
+NURSERY = Nursery(ENVIRONMENT)
 KILLED = -9
 PATIENCE = 60
 STARTED = []
@@ -89,6 +91,11 @@ class Ended:
         return next(line["summary"] for line in self.lines if "summary" in line)
 
     @property
+    def peak(self):
+        """The most memory that it took, in MiB."""
+        return next(line["peak"] for line in self.lines if "summary" in line)
+
+    @property
     def pid(self):
         return next(line["opened"] for line in self.lines if "opened" in line)
 
@@ -133,18 +140,18 @@ class Place:
     def videos(self):
         return self.root / "videos"
 
-    def start(self, *more, failpoint=None, url=None):
-        """Start a run."""
+    def _arguments(self, more, url):
         given = {"prefix": self.prefix, "suffix": self.suffix, "gateway": self.dialect}
         given |= {"jobs": self.jobs, "concurrency": self.concurrency}
         if self.downloads:
             given["videos"] = self.videos
+        named = [f"--{name}={value}" for name, value in given.items()]
+        return [url or self.gateway.url, self.journal, *named, *more]
+
+    def start(self, *more, failpoint=None, url=None):
+        """Start a run."""
         process = subprocess.Popen(
-            [
-                *(sys.executable, HERE / "runner.py", url or self.gateway.url, self.journal),
-                *(f"--{name}={value}" for name, value in given.items()),
-                *more,
-            ],
+            [sys.executable, HERE / "runner.py", *self._arguments(more, url)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -154,9 +161,10 @@ class Place:
             STARTED.append(process)
         return process
 
-    def run(self, *more, **known):
-        """Run the batch until the program ends, by itself or not."""
-        return ended(self.start(*more, **known))
+    def run(self, *more, failpoint=None, url=None, killed_after=None):
+        """Run the batch until the program ends, by itself or not; it may be killed so long after it was opened."""
+        code, out, complaints = NURSERY.run(self._arguments(more, url), failpoint, killed_after)
+        return Ended(code, said_in(out), complaints)
 
     def read(self):
         """Return the jobs of the journal by key, after a look whether it is sound."""
@@ -183,8 +191,12 @@ def ended(process, patience=PATIENCE):
         out, complaints = process.communicate(timeout=patience)
     finally:
         process.kill()
-    lines = [json.loads(line) for line in out.splitlines() if line.endswith("}")]
-    return Ended(process.returncode, lines, complaints)
+    return Ended(process.returncode, said_in(out), complaints)
+
+
+def said_in(out):
+    """Return the whole lines of a run's output."""
+    return [json.loads(line) for line in out.splitlines() if line.endswith("}")]
 
 
 def check_histories(jobs):

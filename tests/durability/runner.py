@@ -4,12 +4,14 @@ import argparse
 import asyncio
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 from kling_async import KlingError, KlingSession, PollPlan, RetryPolicy, Success, TextToVideo, Timeouts, failpoints
 from kling_async.batch import Step, journal, record
@@ -34,6 +36,9 @@ def parser():
     made.add_argument("--fresh", type=float, help="the age at which an intent is recorded anew")
     made.add_argument("--freeze-in-intent", action="store_true", help="stop (SIGSTOP) inside the first intent's commit")
     made.add_argument("--die-in-commit", type=int, help="be killed in the middle of the commit of this number")
+    made.add_argument("--die-in", help="be killed in the middle of the commit that holds this step first")
+    made.add_argument("--die-after", type=float, help="seconds after the beginning of that commit; left out: before it")
+    made.add_argument("--bulk", type=int, default=0, help="bytes that every request is made larger by")
     made.add_argument("--checkpoints", action="store_true", help="copy the log into the journal after each commit")
     made.add_argument("--children", action="store_true", help="start a program and a fork that end, while it is open")
     made.add_argument("--orphan", action="store_true", help="fork a child that goes on for a minute, and say its pid")
@@ -87,21 +92,34 @@ class Interrupted(sqlite3.Connection):
     """A connection that sends its program a signal between the last statement of a transaction and its end."""
 
     dies_in = None
+    dies_with = None
+    dies_after = None
     stops_with = None
     commits = 0
     written = set()
+    """Steps that were recorded, in commits up to this one."""
 
     def execute(self, sql, values=()):
         known = Interrupted
         if sql == "COMMIT":
             known.commits += 1
-            if known.commits == known.dies_in:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if known.commits == known.dies_in or known.dies_with in known.written:
+                known.dies_with = None
+                known.die()
             if known.stops_with in known.written:
                 known.stops_with = None
                 signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread goes no further than here
-        known.written.update(value for value in values if isinstance(value, str))
+        if sql.startswith("INSERT INTO event"):
+            known.written.add(values[1])
         return super().execute(sql, values)
+
+    @classmethod
+    def die(cls):
+        """Be killed now, or a moment later, when SQLite is about to write or to sync."""
+        end = partial(os.kill, os.getpid(), signal.SIGKILL)
+        if cls.dies_after is None:
+            end()
+        threading.Timer(cls.dies_after, end).start()
 
 
 def prepare(given):
@@ -113,8 +131,9 @@ def prepare(given):
         freeze_at(given.freeze)
     if given.window:
         measure_windows()
-    if given.die_in_commit is not None or given.freeze_in_intent:
+    if given.die_in_commit is not None or given.die_in is not None or given.freeze_in_intent:
         Interrupted.dies_in = given.die_in_commit
+        Interrupted.dies_with, Interrupted.dies_after = given.die_in, given.die_after
         Interrupted.stops_with = str(Step.SUBMITTING) if given.freeze_in_intent else None
         connect_plainly = sqlite3.connect
         sqlite3.connect = lambda *about, **more: connect_plainly(*about, factory=Interrupted, **more)
@@ -166,13 +185,33 @@ def have_children():
     os.waitpid(fork(lambda: None), 0)
 
 
-def misuse(batch):
-    """Use the batch in a forked child, in every way that could hang or write."""
-    for use in (lambda: batch.add(TextToVideo("a child's boat")), batch.summary, batch.retry, batch.run):
+def misuse(session, batch, run, made):
+    """Use what belongs to the parent in a forked child, in every way that could send, hang or write."""
+    boat = TextToVideo("a child's boat", duration=3)
+    uses = {
+        "add": lambda: batch.add(boat),
+        "summary": batch.summary,
+        "retry": batch.retry,
+        "run": batch.run,
+        "plan": lambda: batch.plan().send(None),
+        "reconcile": lambda: batch.reconcile().send(None),
+        "anext": lambda: run.__anext__().send(None),
+        "submit": lambda: session.submit(boat),
+        "attach": lambda: session.attach(made.task_id),
+        "stats": lambda: session.stats,
+        "generate": lambda: session.generate(boat).send(None),
+        "gather": lambda: session.gather([boat]).send(None),
+        "stream": lambda: session.stream([boat]),
+        "balance": lambda: session.balance().send(None),
+        "download": lambda: session.download(made, "child.mp4").send(None),
+    }
+    for name, use in uses.items():
         try:
             use()
-        except KlingError as error:
-            say(misused=type(error).__name__)
+        except BaseException as error:
+            say(misused=name, error=type(error).__name__)
+        else:
+            say(misused=name, error=None)
 
 
 async def run(given):
@@ -194,22 +233,24 @@ async def run(given):
             have_children()
         if given.orphan:
             say(orphan=fork(lambda: time.sleep(60)))
-        if given.misuse:
-            os.waitpid(fork(lambda: misuse(batch)), 0)
         if given.keyless:
             batch.add(TextToVideo(f"{given.prefix}-{number % 3}", duration=3) for number in range(given.jobs))
         else:
-            batch.add([(key, TextToVideo(f"{key} sails{given.suffix}", duration=3)) for key in keys])
+            more = {"note": "x" * given.bulk} if given.bulk else {}
+            batch.add([(key, TextToVideo(f"{key} sails{given.suffix}", duration=3, extra=more)) for key in keys])
         say(planned=given.jobs)
         if given.retry:
             say(retried=batch.retry(in_doubt=True))
-        async for outcome in batch.run():
+        running = batch.run()
+        async for outcome in running:
             say(**told(outcome))
-        say(summary=batch.summary().to_dict())
+            if given.misuse:
+                given.misuse = os.waitpid(fork(partial(misuse, session, batch, running, outcome)), 0)[1]
+        say(summary=batch.summary().to_dict(), peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def main():
-    given = parser().parse_args()
+def main(words=None):
+    given = parser().parse_args(words)
     prepare(given)
     try:
         asyncio.run(run(given))

@@ -84,12 +84,6 @@ def test_a_forked_child_that_outlives_its_killed_parent_does_not_hold_the_lock(p
         ended(process)
 
 
-def test_a_forked_child_that_uses_the_batch_is_refused_and_harms_nobody(place):
-    last = place.run("--misuse")
-    assert [line["misused"] for line in last.lines if "misused" in line] == ["ConfigurationError"] * 4
-    check_end(place, last)
-
-
 def test_two_processes_that_start_at_once_make_one_batch(long):
     runs = [long.start() for _ in range(3)]
     lasts = [ended(run) for run in runs]

@@ -6,35 +6,11 @@ import gc
 import logging
 import os
 import sqlite3
-import sys
 import threading
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "journal"))
-
-from kling_async import TextToVideo
 from kling_async.batch import Reading
-from kling_async.batch.journal import Journal
-from kling_async.batch.keys import Names, named
-
-
-def planned(count, start=0):
-    """Return jobs as a journal takes them."""
-    numbers = range(start, start + count)
-    return list(named([(f"job {number}", TextToVideo(f"clip {number}")) for number in numbers], Names()))
-
-
-def opened(path):
-    return Journal(path, gateway="kling3api", unit="credits", base_url="http://127.0.0.1:9")
-
-
-def filled(path, jobs=50):
-    """Make a journal with some jobs in it, close it and return its path."""
-    made = opened(path)
-    made.add(planned(jobs), [10] * jobs)
-    made.close()
-    return path
 
 
 def steps_of(path, key):
@@ -110,6 +86,9 @@ class _Complaints(logging.Handler):
 @contextlib.contextmanager
 def nothing_left_behind(figures):
     """See that a block leaves no thread, no open file and no error that nobody took; `figures` counts what it does."""
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()  # what is here by now, pytest and aiohttp, need not be looked through after each test
     threads, files = set(threading.enumerate()), _open_files()
     complaints, log = _Complaints(), logging.getLogger("asyncio")
     log.addHandler(complaints)

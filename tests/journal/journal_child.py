@@ -18,7 +18,7 @@ import traceback
 import kling_async.batch.record
 import kling_async.transport
 from kling_async import KlingSession, PollPlan, RetryPolicy, Success, TextToVideo, failpoints
-from kling_async.batch import schema
+from kling_async.batch import journal, schema
 from kling_async.batch.batch import Batch  # noqa: F401 - before the fork
 from kling_async.errors import JournalError
 from kling_async.sandbox import fixtures  # noqa: F401 - before the fork
@@ -32,25 +32,62 @@ def spoil_disk(known):
     """Let the disk behave as told, from now on."""
     library = ctypes.CDLL(None)
     endings = known.get("endings", ENDINGS).encode()
+    if "record" in known:
+        library.faults_record(endings, known["record"].encode())
     if "room" in known:
         library.faults_disk(endings, ctypes.c_longlong(known["room"]))
     if "kind" in known:
         first = ctypes.c_long(known["first"])
         library.faults_arm(endings, KINDS[known["kind"]], first, int(known["once"]), ERRORS[known["error"]])
-    return library
+
+
+PACE = {"rate": None, "poll": PollPlan(0.01, 0.01, 0.1), "retry": RetryPolicy(initial=0.02, maximum=0.1)}
 
 
 async def make(job, report):
-    pace = {"rate": None, "poll": PollPlan(0.01, 0.01, 0.1), "retry": RetryPolicy(initial=0.02, maximum=0.1)}
+    """Make a batch; the disk may begin to fail when it is opened, when it is planned, or at a step of a job."""
+    disk = dict(job.get("disk", {}))
+
+    def come_to(moment):
+        if disk.get("at") == moment:
+            del disk["at"]
+            spoil_disk(disk)
+
     async with (
-        KlingSession("kling3api", api_key="k", base_url=job["url"], concurrency=job.get("slots", 4), **pace) as session,
-        session.batch(job["journal"], download_to=job.get("directory")) as batch,
+        KlingSession("kling3api", api_key="k", base_url=job["url"], concurrency=job.get("slots", 4), **PACE) as session,
+        session.batch(
+            job["journal"], download_to=job.get("directory"), observer=lambda step, old, new: come_to(str(step))
+        ) as batch,
     ):
+        come_to("opened")
         batch.add([(prompt, TextToVideo(prompt)) for prompt in job["prompts"]])
+        come_to("planned")
         async for outcome in batch.run():
             made = isinstance(outcome, Success)
             error = None if made else f"{type(outcome.error).__name__} {outcome.error}"
             report["outcomes"].append([outcome.key, outcome.task_id, made, error])
+
+
+async def make_marked(job, report):
+    """Make a batch, and mark in the record of the disk what others have seen of it."""
+    library = ctypes.CDLL(None)
+
+    def mark(*words):
+        library.faults_mark(" ".join(words).encode())
+
+    def observe(step, old, new):
+        if step in ("accepted", "downloaded"):
+            mark(step, new.key, new.task_id, new.file or "-")
+
+    async with (
+        KlingSession("kling3api", api_key="k", base_url=job["url"], concurrency=job.get("slots", 4), **PACE) as session,
+        session.batch(job["journal"], download_to=job["directory"], observer=observe) as batch,
+    ):
+        mark("opened")
+        for prompt in job["prompts"]:
+            batch.add([(prompt.replace(" ", "-"), TextToVideo(prompt))])
+            mark("planned", prompt.replace(" ", "-"))
+        report["outcomes"] = [[outcome.key, outcome.ok] async for outcome in batch.run()]
 
 
 async def plan(job, report):
@@ -82,6 +119,16 @@ def prepare(job):
         failpoints._name, failpoints._left = job["failpoint"], job.get("times", 1)
     if job.get("migrate"):
         schema.MIGRATIONS = (*schema.MIGRATIONS, add_column)
+    if "pragmas" in job:
+        connect = journal._connected
+
+        def connect_and_set(path):
+            connection = connect(path)
+            for pragma in job["pragmas"]:
+                connection.execute(f"PRAGMA {pragma}")
+            return connection
+
+        journal._connected = connect_and_set
 
 
 def live(job):
@@ -100,8 +147,11 @@ def live(job):
     library = None
     try:
         prepare(job)
-        library = spoil_disk(job["disk"]) if "disk" in job else None
-        asyncio.run({"make": make, "plan": plan, "reopen": reopen}[job.get("do", "make")](job, report))
+        library = ctypes.CDLL(None) if "disk" in job else None
+        if library is not None and "at" not in job["disk"]:
+            spoil_disk(job["disk"])
+        work = {"make": make, "make marked": make_marked, "plan": plan, "reopen": reopen}
+        asyncio.run(work[job.get("do", "make")](job, report))
     except JournalError as failure:
         report |= {"end": "JournalError", "code": failure.code, "message": str(failure), "task_id": failure.task_id}
     except BaseException as failure:

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from journal_child import add_column
 from journal_disk import left_in
+from journal_made import filled, opened
 
 from kling_async import JournalError, Status, Success, TextToVideo
 from kling_async.batch import Reading, State, schema
-from kling_async.batch.journal import Journal
-from kling_async.batch.keys import Names, named
 from kling_async.batch.schema import MIGRATIONS
 from kling_async.batch.states import replay
 
@@ -92,17 +91,6 @@ def later(monkeypatch):
     return lambda *more: monkeypatch.setattr(schema, "MIGRATIONS", (*MIGRATIONS, *more))
 
 
-def opened(path):
-    return Journal(path, gateway="kling3api", unit="credits", base_url="http://127.0.0.1:9")
-
-
-def filled(path, jobs=200):
-    made = opened(path)
-    made.add(named([(f"job {n}", TextToVideo(f"clip {n}", duration=5)) for n in range(jobs)], Names()), [10] * jobs)
-    made.close()
-    return path
-
-
 def columns(path):
     """Return the version of a journal and the names of its columns that today's do not have."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -130,7 +118,7 @@ def test_an_older_journal_is_copied_and_then_changed(golden, later):
 
 def test_the_copy_is_its_owners_from_the_first_byte(tmp_path, later, monkeypatch):
     modes = []
-    path = filled(tmp_path / "night.db")
+    path = filled(tmp_path / "night.db", 200)
 
     def look(connection):
         modes.append(stat.S_IMODE(path.with_name(f"night.db.v{TODAY}").stat().st_mode))
@@ -145,7 +133,7 @@ def test_the_copy_is_its_owners_from_the_first_byte(tmp_path, later, monkeypatch
 
 
 def test_an_older_copy_of_the_same_version_is_replaced(tmp_path, later):
-    path = filled(tmp_path / "night.db")
+    path = filled(tmp_path / "night.db", 200)
     path.with_name(f"night.db.v{TODAY}").write_text("something else")
     later(add_column)
     opened(path).close()
@@ -154,7 +142,7 @@ def test_an_older_copy_of_the_same_version_is_replaced(tmp_path, later):
 
 @pytest.mark.parametrize("more", [(fail,), (add_column, fail)])
 def test_a_migration_that_fails_changes_nothing(tmp_path, later, more):
-    path = filled(tmp_path / "night.db")
+    path = filled(tmp_path / "night.db", 200)
     before = left_in(path, tmp_path / "copy")
     later(*more)
     with pytest.raises(JournalError):
@@ -175,61 +163,10 @@ def test_a_new_journal_begins_with_the_newest_version(tmp_path, later):
 
 def test_a_program_of_yesterday_leaves_the_journal_of_today_alone(tmp_path, later):
     later(add_column)
-    path = filled(tmp_path / "night.db")
+    path = filled(tmp_path / "night.db", 200)
     before = path.read_bytes()
     later()
     with pytest.raises(JournalError) as caught:
         opened(path)
     assert caught.value.code == "too_new"
     assert path.read_bytes() == before
-
-
-def test_a_program_killed_in_a_migration_leaves_the_version_that_was(tmp_path, plain_children):  # H17
-    path = filled(tmp_path / "night.db")
-    before = left_in(path, tmp_path / "copy")
-    job = {"do": "reopen", "journal": path, "url": "http://127.0.0.1:9", "migrate": True}
-    ended = plain_children.run(**job, failpoint="migrate.middle")
-    assert ended.end == "signal 9"
-    assert left_in(path, tmp_path / "copy") == before
-    assert columns(path.with_name(f"night.db.v{TODAY}")) == (TODAY, set())
-    assert plain_children.run(**job).end == "done"
-    assert columns(path) == (TODAY + 1, {"mood"})
-    assert left_in(path, tmp_path / "copy").jobs == before.jobs
-
-
-def test_a_program_killed_while_it_makes_a_journal_leaves_none(tmp_path, plain_children):
-    path = tmp_path / "night.db"
-    job = {"do": "reopen", "journal": path, "url": "http://127.0.0.1:9"}
-    assert plain_children.run(**job, failpoint="migrate.middle").end == "signal 9"
-    assert left_in(path, tmp_path / "copy").version == 0
-    assert plain_children.run(**job).end == "done"
-    assert left_in(path, tmp_path / "copy").version == TODAY
-
-
-@pytest.mark.timeout(480)
-@pytest.mark.parametrize("error", ["kill", "ENOSPC", "EIO"])
-def test_a_migration_is_whole_or_has_not_begun(tmp_path, children, error):  # H17
-    """Every write of the journal, its logs and its copy fails in turn, or is the last of the program."""
-    first = filled(tmp_path / "first.db")
-    job = {"do": "reopen", "journal": tmp_path / "night.db", "url": "http://127.0.0.1:9", "migrate": True}
-    disk, number, found = {"kind": "write", "once": False, "error": error, "endings": ENDINGS}, 1, set()
-    while True:
-        for file in tmp_path.glob("night.db*"):
-            file.unlink()
-        path = Path(shutil.copy(first, tmp_path / "night.db"))
-        ended = children.run(**job, disk={**disk, "first": number})
-        assert ended.end in ({"signal 9", "done"} if error == "kill" else {"JournalError", "done"}), ended.stderr
-        left = left_in(path, tmp_path / "copy")
-        assert left.sound == "ok"
-        assert len(left.jobs) == 200
-        version, more = columns(path)
-        assert (version, more) in ((TODAY, set()), (TODAY + 1, {"mood"}))
-        found.add((ended.end, version))
-        if version == TODAY + 1:
-            with contextlib.closing(sqlite3.connect(path)) as connection:
-                assert connection.execute("SELECT DISTINCT mood FROM job").fetchall() == [("calm",)]
-            assert columns(path.with_name(f"night.db.v{TODAY}")) == (TODAY, set())
-        if ended.end == "done" and ended.report["counts"]["write"] < number:
-            break
-        number += 1 if EVERY else 13 if error == "kill" else 3
-    assert len(found) > 1

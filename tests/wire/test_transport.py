@@ -12,7 +12,7 @@ from raw import answer, raw_server, read_request, reset
 
 from kling_async.errors import ConnectionFailedError, KlingError, ProtocolError, ResponseLostError
 from kling_async.network import Fence
-from kling_async.transport import MAX_BODY, AiohttpTransport, _FencedConnector
+from kling_async.transport import MAX_BODY, AiohttpTransport
 from kling_async.wire import HttpRequest, Part
 
 pytestmark = pytest.mark.anyio
@@ -68,59 +68,6 @@ async def test_parts_are_sent_as_a_multipart_form():
         await send(server.url, request)
     assert b'name="file"; filename="fox.png"' in server.requests[0]
     assert b"\x89PNG" in server.requests[0]
-
-
-@pytest.mark.parametrize("size", [10, 3 * 1024 * 1024])
-@pytest.mark.parametrize("outcome", ["raises", "cancelled"])
-async def test_nothing_leaves_before_the_fence_lets_it(size, outcome):
-    """aiohttp asks its connector before the first byte; durable intents rest on that, so it is pinned here."""
-    seen, asked = [], []
-
-    async def play(server, reader, writer):
-        seen.append(await reader.read(100))
-
-    async def refuse():
-        asked.append(outcome)
-        await asyncio.sleep(0.05)
-        if outcome == "raises":
-            raise KlingError("no room on the disk")
-        raise asyncio.CancelledError
-
-    fence = Fence(before=refuse)
-    request = HttpRequest("POST", "/api/generate", json={"prompt": "x" * size})
-    async with raw_server(play) as server:
-        with pytest.raises((KlingError, asyncio.CancelledError)):
-            await send(server.url, request, fence=fence)
-        await asyncio.sleep(0.05)
-    assert asked == [outcome]
-    assert fence.sent is False
-    assert seen in ([], [b""])
-
-
-async def test_bytes_wait_while_the_fence_is_held():
-    arrived = []
-
-    async def play(server, reader, writer):
-        await read_request(reader)
-        arrived.append(time.monotonic())
-        writer.write(answer())
-
-    async def hold():
-        await asyncio.sleep(0.15)
-
-    begun = time.monotonic()
-    async with raw_server(play) as server:
-        await send(server.url, fence=Fence(before=hold))
-    assert arrived[0] - begun >= 0.15
-
-
-async def test_an_aiohttp_that_writes_past_the_fence_is_found_out(monkeypatch):
-    """Nobody would know any more what was sent, so no answer of such an aiohttp is taken for one."""
-    monkeypatch.delattr(_FencedConnector, "connect")
-    async with raw_server(answer()) as server:
-        error, sent = await failure(server.url)
-    assert isinstance(error, ResponseLostError)
-    assert sent is True
 
 
 async def test_a_request_with_a_fence_never_shares_a_connection():

@@ -221,7 +221,7 @@ class Engine:
 
     def wake(self) -> None:
         """Let `_pump` run soon."""
-        if not self._pumping and not self.closing:
+        if not self._pumping and not self.closing and not self.loop.is_closed():
             self._pumping = True
             self.loop.call_soon(self._pump, context=self._context)
 

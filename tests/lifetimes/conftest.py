@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.register_assert_rewrite("lifetime_place", "lifetime_strikes", "lifetime_watch")
+pytest.register_assert_rewrite("lifetime_judges", "lifetime_place", "lifetime_strikes", "lifetime_watch")
 
 from lifetime_place import Gateway, clip  # noqa: E402 - what they assert is to be told as in a test
 from lifetime_watch import KINDS, LOOPS, overheard  # noqa: E402

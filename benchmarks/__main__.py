@@ -11,9 +11,18 @@ from benchmarks import cpu, decisions, hostile, imports, journal, memory, profil
 from benchmarks.fuzz import command as fuzz
 from benchmarks.peers import command as peers
 from benchmarks.simulation import flow, polls
+from benchmarks.soak import command as soak
 
 ALL = {"cpu": cpu, "memory": memory, "import": imports, "journal": journal, "flow": flow, "polls": polls}
-NAMED = {**ALL, "profile": profile, "peers": peers, "fuzz": fuzz, "hostile": hostile, "decisions": decisions}
+NAMED = {
+    **ALL,
+    "profile": profile,
+    "peers": peers,
+    "fuzz": fuzz,
+    "hostile": hostile,
+    "decisions": decisions,
+    "soak": soak,
+}
 """All of them, and what runs only when it is named: the peers have to be installed, and all of these take long."""
 
 

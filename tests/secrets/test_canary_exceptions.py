@@ -508,7 +508,7 @@ def _plugin(place: str) -> Any:
             accepted = yield from super().submit(request, key)
             if place == "submit":
                 raise ValueError(f"cannot read {KEY}")
-            return types.SimpleNamespace(task_id=[KEY]) if place == "accepted" else accepted
+            return types.SimpleNamespace(odd=[KEY]) if place == "accepted" else accepted
 
         def poll(self, task_ids: Any) -> Any:
             found = yield from super().poll(task_ids)

@@ -53,7 +53,7 @@ DECISIONS = {
                 "        self.sent = True",
             ),
         ),
-        ("tests/wire/test_transport.py", "tests/durability/test_kill_points.py"),
+        ("tests/hostile/test_matrix_h_process.py",),
     ),
     3: Decision(
         "a paid request has a fresh connection of its own",

@@ -79,6 +79,10 @@ class Conversations:
         named = error.evolve(gateway=error.gateway or self.gateway.name)
         return named.scrubbed(self._secret) if self._secret else named
 
+    def betrays(self, text: str) -> bool:
+        """Tell whether a text of the gateway's holds the key, and must not be shown, stored or sent."""
+        return bool(self._secret) and mentions([text], self._secret)
+
     def cleaned(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot whose words and raw answer hold no trace of the key."""
         if not self._secret or not (snapshot.raw or snapshot.message or snapshot.code):

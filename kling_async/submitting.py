@@ -65,6 +65,8 @@ class Submitting:
             exchange = engine.gateway.submit(job.request, self._identity(job))
             said = await engine.talk.hold(exchange, timeout=engine.timeouts.submit, fence=fence, fresh=True)
             failpoints.reach("submit.answered")
+            if engine.talk.betrays(said.task_id):
+                said = ProtocolError("the gateway gave the job an id that holds the API key", code="bad_task_id")
         except KlingError as error:
             said = error
         decision = decide(said, sent=fence.sent, answer=fence.answer, dedupes=engine.gateway.dedupes_by_key)

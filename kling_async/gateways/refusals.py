@@ -1,7 +1,7 @@
 """What a refusal means: one table from HTTP status to error class, for every adapter."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kling_async.errors import (
@@ -249,15 +249,24 @@ def _tells_of_error(body: Mapping[str, Any]) -> bool:
 
 def no_contradiction(gateway: str, response: HttpResponse, body: Mapping[str, Any]) -> None:
     """Raise `ProtocolError` (contradiction) for a refused submit that names a sound task id all the same."""
-    data = record(body.get("data"))
-    found = [place.get(name) for place in (data, body) for name in ("task_id", "job_id")]
+    found = [*_named_within(body)]
     # A bare `id` beside the data may be anything's; with a status word beside it, it is a task's.
-    found += [data.get("id"), body.get("id") if status_of(body.get("status")) else None]
+    found += [record(body.get("data")).get("id"), body.get("id") if status_of(body.get("status")) else None]
     texts = [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in found]
     named = next((value for value in texts if is_task_id(value)), None)
     if named is not None:
         words = "the gateway refused the request and named a task at once"
         raise unreadable(gateway, response, "contradiction", words, task_id=str(named))
+
+
+def _named_within(value: object, depth: int = 4) -> Iterator[object]:
+    """Yield what is called `task_id` or `job_id` in a body, down to a few levels; an echoed request names no task."""
+    if isinstance(value, dict):
+        yield from (value[name] for name in ("task_id", "job_id") if name in value)
+        value = [part for name, part in value.items() if name != "request"]
+    if isinstance(value, list) and depth:
+        for part in value[:100]:
+            yield from _named_within(part, depth - 1)
 
 
 def required_id(gateway: str, response: HttpResponse, *candidates: object, numbers: bool = True) -> str:

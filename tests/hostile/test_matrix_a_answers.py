@@ -30,7 +30,7 @@ from hostile_answers import (
     to_submit,
 )
 from hostile_gateway import film_of, take, taken
-from trials import assert_in_doubt, assert_silent
+from trials import KEY, assert_in_doubt, assert_silent
 
 from kling_async import (
     GatewayUnavailableError,
@@ -425,6 +425,15 @@ async def test_a16_an_id_that_is_a_weapon_leaves_the_job_in_doubt_and_is_shown_w
     assert_harmless(job.problem())
     assert all(len(value) <= 5000 and value.isprintable() for value in everything(tmp_path / "night.db"))
     assert list(tmp_path.glob("films/*")) == []
+
+
+async def test_a16_the_key_as_an_id_leaves_the_job_in_doubt_and_is_kept_nowhere(trial, tmp_path):
+    async with trial(seconds=2) as t:
+        await doubted(t, data(task_id=KEY), "bad_task_id")
+        t.gateway.on("submit", to_submit(data(task_id=f"n75-{KEY}")))
+        outcomes, _ = await ran(t, tmp_path / "night.db", 1)
+    assert_silent(outcomes["job 1"].error)
+    assert not any(KEY in value for value in everything(tmp_path / "night.db"))
 
 
 async def test_a17_the_same_id_for_two_jobs_leaves_the_second_in_doubt_and_the_first_untouched(trial, tmp_path):

@@ -183,7 +183,7 @@ async def pass_the_fence(hook, size, over=None):
     async with server:
         sending = asyncio.ensure_future(transport.send(request, timeout=5.0, fence=fence, fresh=True))
         if hook is wait_to_be_cancelled:
-            while not fence.before or not at_the_end:
+            while not sending.done():
                 await asyncio.sleep(0.05)
                 sending.cancel()
         (result,) = await asyncio.gather(sending, return_exceptions=True)

@@ -414,7 +414,7 @@ def test_c05_a_gateway_that_lives_in_1970_is_waited_for_by_our_clock_and_no_long
         sandbox.next(http(429, retry_after=after() if callable(after) else after, headers=headers))
         policy = RetryPolicy(initial=0.1, maximum=0.2, retry_after_cap=CAP)
         session = KlingSession(
-            "kling3api", api_key="k", base_url=url, rate=None, poll=PollPlan(0.05, 0.05, 0.2), retry=policy
+            "kling3api", api_key="sk-of-a-test", base_url=url, rate=None, poll=PollPlan(0.05, 0.05, 0.2), retry=policy
         )
         async with session, session.batch(tmp_path / "night.db", download_to=tmp_path / "videos") as batch:
             batch.add(prompts(1))

@@ -870,7 +870,7 @@ def watched_night(monkeypatch, root, pragma=None):
     async def night(url):
         pace = {"rate": None, "poll": PollPlan(0.02, 0.02, 0.1)}
         async with (
-            KlingSession("kling3api", api_key="k", base_url=url, concurrency=2, **pace) as session,
+            KlingSession("kling3api", api_key="sk-of-a-test", base_url=url, concurrency=2, **pace) as session,
             session.batch(path, observer=observe) as batch,
         ):
             batch.add([(key, TextToVideo(prompt)) for prompt, key in JOBS.items()])

@@ -153,7 +153,7 @@ def test_j01_a_program_whose_disk_is_full_sends_nothing(children, gateway, tmp_p
 async def test_j02_no_byte_is_sent_where_the_intent_finds_no_room(tmp_path):
     async with (
         counting_server() as (url, read),
-        KlingSession("kling3api", api_key="k", base_url=url) as session,
+        KlingSession("kling3api", api_key="sk-of-a-test", base_url=url) as session,
         session.batch(tmp_path / "night.db") as batch,
     ):
         batch.add([("fox", FOX), ("owl", TextToVideo("an owl"))])

@@ -54,7 +54,9 @@ async def make(job, report):
             spoil_disk(disk)
 
     async with (
-        KlingSession("kling3api", api_key="k", base_url=job["url"], concurrency=job.get("slots", 4), **PACE) as session,
+        KlingSession(
+            "kling3api", api_key="sk-of-a-test", base_url=job["url"], concurrency=job.get("slots", 4), **PACE
+        ) as session,
         session.batch(
             job["journal"], download_to=job.get("directory"), observer=lambda step, old, new: come_to(str(step))
         ) as batch,
@@ -80,7 +82,9 @@ async def make_marked(job, report):
             mark(step, new.key, new.task_id, new.file or "-")
 
     async with (
-        KlingSession("kling3api", api_key="k", base_url=job["url"], concurrency=job.get("slots", 4), **PACE) as session,
+        KlingSession(
+            "kling3api", api_key="sk-of-a-test", base_url=job["url"], concurrency=job.get("slots", 4), **PACE
+        ) as session,
         session.batch(job["journal"], download_to=job["directory"], observer=observe) as batch,
     ):
         mark("opened")
@@ -93,7 +97,7 @@ async def make_marked(job, report):
 async def plan(job, report):
     """Add jobs by the hundred, and write down how many are acknowledged."""
     async with (
-        KlingSession("kling3api", api_key="k", base_url=job["url"]) as session,
+        KlingSession("kling3api", api_key="sk-of-a-test", base_url=job["url"]) as session,
         session.batch(job["journal"]) as batch,
     ):
         for start in range(0, job["jobs"], 100):
@@ -103,7 +107,10 @@ async def plan(job, report):
 
 
 async def reopen(job, report):
-    async with KlingSession("kling3api", api_key="k", base_url=job["url"]) as session, session.batch(job["journal"]):
+    async with (
+        KlingSession("kling3api", api_key="sk-of-a-test", base_url=job["url"]) as session,
+        session.batch(job["journal"]),
+    ):
         report["opened"] = True
 
 

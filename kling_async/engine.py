@@ -432,7 +432,7 @@ class Engine:
             error, status = in_doubt(job.lost), Status.IN_DOUBT
         outcome = failed(job, error, self.now(), status)
         # A key that was refused may hold anything, a line of its own in the log too.
-        name = job.key if outcome.error.field != "key" else shown(job.key)
+        name = job.label if outcome.error.field != "key" else shown(job.key)
         log.info("job %s: %s (%s)", name, type(error).__name__, as_word(outcome.error.code))
         self.end(job, outcome, status, snapshot)
 

@@ -114,7 +114,7 @@ class Looking:
         if job.done():
             return
         if error.code == "other_task" and not job.missed:
-            log.warning("job %s (task %s) was answered with another task, which is ignored", job.key, job.task_id)
+            log.warning("job %s (task %s) was answered with another task, which is ignored", job.label, job.task_id)
         job.missed += not isinstance(error, RateLimitError)  # that one is the account's, and waits like any look
         job.last_error = error.evolve(task_id=job.task_id, key=job.key)
         log.debug("job %s: a missed look: %s (%s)", job.key, type(error).__name__, as_word(error.code))
@@ -166,7 +166,8 @@ class Looking:
     def _succeeded(self, job: TaskFuture, snapshot: Snapshot) -> None:
         engine = self._engine
         if snapshot.urls:
-            log.info("job %s: succeeded", job.key)
+            log.info("job %s: succeeded", job.label)
+            engine.claims.shown(job, snapshot)
             engine.planning.seen_ended(job, snapshot)
             engine.end(job, succeeded(job, snapshot, engine.now()), Status.SUCCEEDED, snapshot)
             return
@@ -186,7 +187,7 @@ class Looking:
             if exchange is not None:
                 await self._engine.control(exchange)
         except Exception as error:  # noqa: BLE001 - the owner has let go of the job already
-            log.info("job %s could not be cancelled at the gateway: %s", job.key, type(error).__name__)
+            log.info("job %s could not be cancelled at the gateway: %s", job.label, type(error).__name__)
 
 
 _TOLD_WHILE_RUNNING = (

@@ -102,9 +102,14 @@ class _Transfer:
 
     def restart(self) -> None:
         """Forget what was written."""
-        self.file.seek(0)
+        self.go_back(0)
+        self.validator = self.total = None
+
+    def go_back(self, size: int) -> None:
+        """Forget what was written beyond so many bytes."""
+        self.file.seek(size)
         self.file.truncate()
-        self.size, self.validator, self.total = 0, None, None
+        self.size = size
 
 
 @define
@@ -267,10 +272,13 @@ class Download:
             raise _BrokenError(_error("network", words, http_status=answer.status))
         length = answer.headers.get("content-length", "")
         expected = int(length) if length.isdigit() and len(length) < 19 else None
-        if answer.status == 206 and not (transfer.source == source and _continues(answer.headers, transfer)):
-            transfer.restart()
-            raise _BrokenError(_error("network", "the server sent another range than it was asked for"))
-        if answer.status == 200 and transfer.size:
+        if answer.status == 206:
+            start = _start_in(answer.headers, transfer) if transfer.source == source else None
+            if start is None:
+                transfer.restart()
+                raise _BrokenError(_error("network", "the server sent another range than it was asked for"))
+            transfer.go_back(start)
+        elif transfer.size:
             transfer.restart()
         transfer.source = source
         if expected is not None:
@@ -334,11 +342,16 @@ def _strong_validator(headers: Mapping[str, str]) -> str | None:
     return tag if tag.startswith('"') and "content-encoding" not in headers else None
 
 
-def _continues(headers: Mapping[str, str], transfer: _Transfer) -> bool:
+def _start_in(headers: Mapping[str, str], transfer: _Transfer) -> int | None:
+    """Return where the range of a 206 begins, None where it does not continue what is there.
+
+    A server may send another range than it was asked for (RFC 9110, 15.3.7): one that begins earlier overlaps.
+    """
     match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", headers.get("content-range", "").strip())
-    if not match or int(match[1]) != transfer.size or headers.get("etag") not in (None, transfer.validator):
-        return False
-    return transfer.total is None or match[3] in ("*", str(transfer.total))
+    if not match or int(match[1]) > transfer.size or headers.get("etag") not in (None, transfer.validator):
+        return None
+    same = transfer.total is None or match[3] in ("*", str(transfer.total))
+    return int(match[1]) if same else None
 
 
 def _missing(target: Path) -> bool:

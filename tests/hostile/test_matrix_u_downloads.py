@@ -438,6 +438,11 @@ async def _wrong_range(visit, film):
     await visit.say(film[100:], "206 Partial Content", [span])
 
 
+async def _later_range(visit, film):
+    span = f"Content-Range: bytes 9500-{len(film) - 1}/{len(film)}"
+    await visit.say(film[9500:], "206 Partial Content", [span])
+
+
 async def _not_satisfiable(visit, film):
     await visit.say(b"", "416 Range Not Satisfiable", [f"Content-Range: bytes */{len(film)}"])
 
@@ -451,7 +456,7 @@ async def _no_range(visit, film):
     await visit.say(film[9000:], "206 Partial Content")
 
 
-@pytest.mark.parametrize("second", [_whole, _wrong_range, _not_satisfiable, _other_tag, _no_range])
+@pytest.mark.parametrize("second", [_whole, _wrong_range, _later_range, _not_satisfiable, _other_tag, _no_range])
 async def test_u14_two_answers_that_do_not_fit_are_never_glued(trial, tmp_path, second):
     film = film_of("n75task0001kling3")
 
@@ -467,6 +472,21 @@ async def test_u14_two_answers_that_do_not_fit_are_never_glued(trial, tmp_path, 
         _, outcome = await t.one()
         await t.film(outcome.video, tmp_path / "boat.mp4")
     assert left_in(tmp_path) == ["boat.mp4"]
+
+
+async def test_u14_a_range_that_begins_earlier_overlaps_and_is_not_asked_for_again(trial, tmp_path):
+    async def first(visit):
+        await _cut(visit, film_of("n75task0001kling3"))
+
+    async def earlier(visit):
+        await _wrong_range(visit, film_of("n75task0001kling3"))
+        return True
+
+    async with trial(seconds=2) as t:
+        t.gateway.on("video", first, earlier)
+        _, outcome = await t.one()
+        await t.film(outcome.video, tmp_path / "boat.mp4")
+        assert len(t.ledger.fetches) == 2
 
 
 FILM = film_of("n75task0001kling3")

@@ -187,6 +187,8 @@ TROUBLES = [
 """Gateways, and what befalls the first request of every job: nothing, a refusal, the loss of the answer."""
 LONGEST = 1.2
 """Seconds within which a kill falls, from the moment the batch is open; a run lasts about as long."""
+MOST_MEMORY = 100
+"""MiB that a run of a hundred jobs takes at most."""
 
 
 def check_told(run, jobs):
@@ -220,6 +222,7 @@ def live_through(seed, root, gateway):
         check_money(place, jobs, calls)
         doubtful |= flying
     last = place.run()
+    assert last.peak <= MOST_MEMORY
     jobs = check_end(place, last)
     left = {key for key, job in jobs.items() if job.state is State.IN_DOUBT}
     assert left == (doubtful if dialect == "kling3api" else set())

@@ -361,18 +361,26 @@ def kill_half_way(place):
         connection, _ = server.accept()
         with connection:
             connection.settimeout(30)
-            read = connection.recv(65_536)
-            while len(read) < 1_000_000:
-                read += connection.recv(65_536)
+            head, _, body = read_head(connection).partition(b"\r\n\r\n")
+            came = len(body)
+            while came < 1_000_000:
+                came += len(connection.recv(65_536))
             os.kill(process.pid, signal.SIGKILL)
             assert ended(process).code == KILLED
             with contextlib.suppress(ConnectionError):
                 while piece := connection.recv(65_536):
-                    read += piece
-    assert read.startswith(b"POST /api/v1/videos/generations HTTP/1.1\r\n")
-    head, _, body = read.partition(b"\r\n\r\n")
+                    came += len(piece)
+    assert head.startswith(b"POST /api/v1/videos/generations HTTP/1.1\r\n")
     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    return len(body), int(length.partition(b":")[2])
+    return came, int(length.partition(b":")[2])
+
+
+def read_head(connection):
+    """Read until the head of a request is there."""
+    read = b""
+    while b"\r\n\r\n" not in read:
+        read += connection.recv(65_536)
+    return read
 
 
 def test_h07_killed_when_half_of_the_request_is_written_a_job_is_in_doubt_and_not_sent_again(

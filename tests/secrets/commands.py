@@ -5,8 +5,8 @@ from click.testing import CliRunner
 from kling_async.cli.app import kling
 
 QUICK = (
-    *("--rate", "none", "--poll-min", "0.02", "--poll-max", "0.05", "--timeout", "1"),
-    *("-j", "none", "--submit-timeout", "1"),
+    *("--rate", "none", "--poll-min", "0.02", "--poll-max", "0.05", "--timeout", "2"),
+    *("-j", "none", "--submit-timeout", "5"),
 )
 
 

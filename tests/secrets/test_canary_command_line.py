@@ -94,15 +94,16 @@ FLAGS = [("-vv",), ("--json", "-vv"), ("--progress", "rich", "--color", "always"
 def test_no_command_prints_the_key(at_work: EchoingGateway, flags: tuple[str, ...]) -> None:
     """A run in which everything goes wrong that can, and every other command over what it leaves."""
     spend = ("--yes", "--budget", "none")
+    flags = (*flags, "--timeout", "0.7")
     told = {
         "run": run("run", rows(), *spend, *QUICK, *flags),
         "make": run("make", PROMPT, "--yes", "-o", "made.mp4", *QUICK, *flags),
         "make, refused": run("make", f"refused {PROMPT}", "--yes", *QUICK, *flags),
-        "fetch": run("fetch", "task-1", *QUICK[:8], *flags),
+        "fetch": run("fetch", "task-1", *QUICK[:6], *flags),
         "resume": run("resume", *spend, *QUICK, *flags),
         "retry": run("retry", "--in-doubt", *spend, *QUICK, *flags),
         "reconcile": run("reconcile", *QUICK, *flags),
-        "demo": run("demo", "demo", "--sandbox-speed", "3000", *flags),
+        "demo": run("demo", "demo", "--sandbox-speed", "3000", *flags[:-2]),
         "sandbox run": run("run", rows(), "--sandbox", "--sandbox-speed", "3000", *flags, KLING_BASE_URL=""),
         "stop": run("stop"),
         "watch": run("watch"),

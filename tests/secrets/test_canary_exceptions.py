@@ -29,7 +29,7 @@ from kling_async.gateways import gateway_factory
 pytestmark = pytest.mark.anyio
 
 GATEWAYS = ("kling3api", "apiin", "klinggenerator", "apimart")
-SLOW = ("silence", "half a head and silence")
+PATIENT = Timeouts(connect=5, submit=5, poll=5, generation=10)
 
 
 def session_at(url: str, gateway: str = "kling3api", **settings: Any) -> KlingSession:
@@ -148,7 +148,7 @@ async def test_a_video_that_comes_with_an_echo_holds_no_key(logged: Records) -> 
         return _ended(visit, f"{gateway.url}/videos/x.mp4")
 
     with echoing_gateway(poll=success) as gateway:
-        async with session_at(gateway.url) as session:
+        async with session_at(gateway.url, timeouts=PATIENT) as session:
             job = session.submit(TextToVideo(PROMPT))
             video = await job
             assert leaks(repr((video, dict(video.raw), video.to_dict(), job.snapshot().raw))) == []
@@ -253,7 +253,7 @@ async def test_a_paid_film_is_kept_though_its_address_holds_the_key_and_nobody_q
     with echoing_gateway() as gateway:
         url = f"{gateway.url}/videos/x.mp4?key={KEY}"
         gateway.faults = {"poll": lambda visit: _ended(visit, url), "download": lambda _: _gone()}
-        async with session_at(gateway.url, downloads=_allowing()) as session:
+        async with session_at(gateway.url, timeouts=PATIENT, downloads=_allowing()) as session:
             job = session.submit(TextToVideo(PROMPT))
             video = await job
             assert video.url == url
@@ -292,7 +292,8 @@ async def test_no_error_of_a_connection_that_fails_holds_the_key(
         }
         if trouble == "dns":
             monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", _no_such_host)
-        async with session_at(urls[trouble], "apimart") as session:
+        timeouts = Timeouts(connect=5, submit=5, poll=5, generation=0.3)
+        async with session_at(urls[trouble], "apimart", timeouts=timeouts) as session:
             for call in (
                 session.balance,
                 lambda: session.upload(picture),
@@ -535,7 +536,8 @@ PLACES = [*(pytest.param(place, marks=_TOLD) for place in ("submit", "accepted",
 async def test_an_adapter_that_fails_carries_no_key_into_errors_or_logs(place: str, logged: Records) -> None:
     found: dict[str, Any] = {}
     with echoing_gateway() as gateway:
-        async with session_at(gateway.url, _plugin(place), api_key=None) as session:
+        timeouts = Timeouts(connect=5, submit=5, poll=5, generation=1)
+        async with session_at(gateway.url, _plugin(place), api_key=None, timeouts=timeouts) as session:
             work = session.balance() if place == "balance" else session.generate(TextToVideo(PROMPT))
             error = await raised_by(work)
             assert isinstance(error, KlingError)

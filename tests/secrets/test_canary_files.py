@@ -34,7 +34,7 @@ def leaking(place: Path) -> dict[str, list[str]]:
 
 
 async def _run(gateway: EchoingGateway, path: Path, at_each: Any = None) -> list[str]:
-    timeouts = Timeouts(connect=1, submit=0.5, poll=0.5, generation=0.5)
+    timeouts = Timeouts(connect=5, submit=5, poll=5, generation=2)
     async with (
         session_at(gateway.url, timeouts=timeouts) as session,
         session.batch(path, download_to=path.parent / "videos") as batch,

@@ -33,7 +33,7 @@ def test_the_whole_catalogue_leaves_no_secret_in_the_log() -> None:
         timeout=100,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 150
+    assert int(done.stdout) > 100
     log = done.stderr
     assert "DEBUG\x1fkling_async\x1fPOST /api/generate: HTTP 400" in log
     assert log.count("Executing <Task finished") > 100

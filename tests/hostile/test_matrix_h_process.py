@@ -346,7 +346,7 @@ def test_h06_killed_before_the_first_byte_a_job_is_in_doubt_and_not_sent(tmp_pat
     strike_all("H06", tmp_path, gateway, figures)
 
 
-BULKY = ("--bulk=8000000",)
+BULKY = ("--bulk=6000000",)
 """More than the buffers of a connection hold."""
 
 

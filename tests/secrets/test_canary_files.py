@@ -176,6 +176,9 @@ def test_a_video_that_is_not_downloaded_leaves_its_url_on_stdout_alone(at_work: 
     assert done.exit_code == 0
     assert SIGNATURE in done.stdout
     assert SIGNATURE not in done.stderr
+    assert SIGNATURE not in run("status") + run("status", "--json") + run("runs", "--json") + run("spend") + run(
+        "watch"
+    )
     assert leaks(done.stdout + done.stderr) == []
 
 

@@ -33,7 +33,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from kling_async.traces import Traces, traces_of
+from kling_async.traces import BEGINNING, CUT_OFF, Traces, traces_of
 
 Stage = Literal["validate", "connect", "submit", "poll", "download", "journal"]
 Charged = Literal["no", "yes", "unknown"]
@@ -174,7 +174,7 @@ def _rebuild(kind: type[KlingError], state: dict[str, Any]) -> KlingError:
 
 def scrub(value: Any, secret: str) -> Any:
     """Return `value` with every trace of `secret` masked in every string that it holds; see `kling_async.traces`."""
-    return _scrubbed(value, traces_of(secret)) if secret else value
+    return _scrubbed(value, traces_of(secret)) if len(secret) >= CUT_OFF else value
 
 
 def _scrubbed(value: Any, traces: Traces) -> Any:
@@ -189,7 +189,12 @@ def _scrubbed(value: Any, traces: Traces) -> Any:
 
 def mentions(value: Any, secret: str) -> bool:
     """Tell whether `scrub` would find a trace of `secret` in a map, a list or a tuple."""
-    return bool(secret) and _mentioned(value, traces_of(secret))
+    return len(secret) >= CUT_OFF and _mentioned(value, traces_of(secret))
+
+
+def repeats(text: str, secret: str) -> bool:
+    """Tell whether a text holds the whole of `secret`; how it begins may be how anything of the gateway's begins."""
+    return len(secret) >= BEGINNING and secret.lower() in text.lower()
 
 
 def _mentioned(value: Any, traces: Traces) -> bool:

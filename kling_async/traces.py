@@ -9,7 +9,7 @@ MASK = "***"
 BEGINNING = 8
 """So many first characters of a secret are a trace of it, wherever they stand."""
 CUT_OFF = 6
-"""And so many at the end of a text, which may have been cut off inside the secret."""
+"""And so many at the end of a text, which may have been cut off inside the secret. A shorter secret is none."""
 
 _GAP = r"(?:\s|\\[nrt]){0,4}"
 _ESCAPE = r"\\\\{0,7}"
@@ -24,7 +24,8 @@ class Traces:
 
     It is found in its own letters or in those of the other case, escaped for JSON, HTML or a URL, with line breaks and
     blanks in between, as hexadecimal digits, and in Base64, also as a part of something longer. Where only its
-    beginning is echoed, that is masked as far as it goes. A secret of fewer than 8 characters is found whole only.
+    beginning is echoed, that is masked as far as it goes. A secret of fewer than 8 characters is found whole only,
+    and one of fewer than 6 not at all: nobody has such a key, and it may be a part of any word.
     """
 
     __slots__ = ("_hint", "_others", "_rest", "_start")

@@ -5,7 +5,7 @@ from canary import KEY, forms, leaks
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kling_async.errors import bounded, mentions, scrub
+from kling_async.errors import bounded, mentions, repeats, scrub
 from kling_async.traces import BEGINNING, CUT_OFF, Traces
 
 FORMS = forms()
@@ -70,7 +70,30 @@ def test_the_keys_own_backslashes_do_not_end_a_trace() -> None:
 
 
 def test_a_short_key_is_masked_where_it_is_whole() -> None:
-    assert scrub("the key abc12 is abc1", "abc12") == "the key *** is abc1"
+    assert scrub("the key abc123 is abc12", "abc123") == "the key *** is abc12"
+
+
+@pytest.mark.parametrize("key", ["", "k", "any", "plan", "token"])
+def test_a_key_that_is_a_part_of_any_word_spoils_no_message(key: str) -> None:
+    """Nobody's account has it; against the sandbox, any will do."""
+    assert scrub("the gateway kept any plan for the token", key) == "the gateway kept any plan for the token"
+    assert not mentions(["any plan"], key)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f"task-{PLAIN}-1", True),
+        (PLAIN.upper(), True),
+        (PLAIN[:-1], False),
+        (f"{PLAIN[:12]}-7", False),
+        ("n75abckling3", False),
+    ],
+)
+def test_a_text_repeats_a_key_only_where_all_of_it_is_there(text: str, told: bool) -> None:
+    """Keys begin as other things of a gateway's do, with its name say; the ids of paid jobs may, too."""
+    assert repeats(text, PLAIN) is told
+    assert not repeats(text, "sk-live")
 
 
 _SOUND = st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="*")

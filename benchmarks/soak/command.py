@@ -17,7 +17,7 @@ from benchmarks.soak.verdict import Ended, Tally
 
 FULL = {"virtual": 200_000, "batch": 20_000, "sockets": 20_000}
 QUICK = {"virtual": 400, "batch": 300, "sockets": 300}
-SLOTS = 200
+SLOTS = 100
 """Jobs in flight over sockets."""
 FILMS = 500
 FLAT, SMALL = 1.15, 8 * 1024 * 1024
@@ -72,6 +72,8 @@ def run(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
             print(f"{title}: {figures['outcomes']} outcomes in {figures['wall']:.0f} s", file=sys.stderr, flush=True)
     text = told(found)
     if broken:
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps({"soak": found}, indent=2) + "\n", encoding="utf-8")
         raise SystemExit("\n".join([text, "", "broken:", *broken]))
     return text, found
 

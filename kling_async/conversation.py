@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from kling_async.errors import KlingError, ProtocolError, ResponseLostError, mentions, scrub
+from kling_async.errors import KlingError, ProtocolError, ResponseLostError, mentions, repeats, scrub
 from kling_async.flow.allowance import Allowance, allowance
 from kling_async.gateways.protocol import Gateway
+from kling_async.mishaps import tell_mishap
 from kling_async.network import Fence, Transport
 from kling_async.results import Snapshot
 from kling_async.secret import Secret
@@ -36,7 +37,10 @@ class Conversations:
         self.gateway = gateway
         self.transport = transport
         self._heard = heard
-        self._secret = secret_of(gateway)
+
+    @property
+    def _secret(self) -> str:
+        return secret_of(self.gateway)  # asked for each time: no attribute but the gateway's own holds it
 
     async def hold(
         self, exchange: Exchange[T], *, timeout: float, fence: Fence | None = None, fresh: bool = False
@@ -61,18 +65,18 @@ class Conversations:
                 if said is not None:
                     self._heard(said)
                 request = exchange.send(response)
-            failure: KlingError = ResponseLostError("the conversation took too long", code="timeout")
+            failure = self.clean(ResponseLostError("the conversation took too long", code="timeout"))
         except StopIteration as stop:
             value: T = stop.value
             return value
         except KlingError as error:
-            failure = error
-        except Exception as error:
-            log.exception("the adapter %s failed", self.gateway.name)
-            failure = ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter")
+            failure = self.clean(error)
+        except Exception as error:  # noqa: BLE001 - of the adapter, which may be a plug-in
+            tell_mishap(f"the adapter {self.gateway.name} failed", error, self.gateway)
+            failure = self.clean(ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter"))
         finally:
             exchange.close()
-        raise self.clean(failure)
+        raise failure  # clean before it has a name here: a traceback shows the locals, too
 
     def clean(self, error: KlingError) -> KlingError:
         """Return a fresh error that names the gateway and holds no trace of the key."""
@@ -80,8 +84,8 @@ class Conversations:
         return named.scrubbed(self._secret) if self._secret else named
 
     def betrays(self, text: str) -> bool:
-        """Tell whether a text of the gateway's holds the key, and must not be shown, stored or sent."""
-        return bool(self._secret) and mentions([text], self._secret)
+        """Tell whether a text of the gateway's holds the whole key, and must not be shown, stored or sent."""
+        return repeats(text, self._secret)
 
     def cleaned(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot whose words and raw answer hold no trace of the key."""

@@ -23,6 +23,7 @@ from kling_async.errors import (
 )
 from kling_async.flow.decision import Fate, decide, in_doubt
 from kling_async.gateways.protocol import Accepted
+from kling_async.mishaps import tell_mishap
 from kling_async.network import Fence
 from kling_async.requests import Request
 from kling_async.results import Snapshot, Status
@@ -51,8 +52,9 @@ class Submitting:
         except asyncio.CancelledError:
             self._interrupted(job, fence)
             raise
-        except Exception as error:
-            log.exception("the adapter %s returned something odd", self._engine.gateway.name)
+        except Exception as error:  # noqa: BLE001 - of the adapter, which may be a plug-in
+            gateway = self._engine.gateway
+            tell_mishap(f"the adapter {gateway.name} returned something odd", error, gateway)
             self._end(job, ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter"), fence)
 
     async def _send(self, job: TaskFuture, fence: Fence) -> None:

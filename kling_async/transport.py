@@ -80,6 +80,7 @@ class AiohttpTransport:
         """Send one request; see `Transport.send`."""
         session = self._fresh if fresh or fence is not None else self._pooled
         ahead = _fence_ahead.set(fence)
+        failure: KlingError | asyncio.CancelledError
         try:
             async with asyncio.timeout(timeout):
                 response = await session.request(
@@ -97,11 +98,14 @@ class AiohttpTransport:
                 finally:
                     if not response.closed:  # the last byte of a whole answer has closed it
                         response.close()
+        except asyncio.CancelledError as error:
+            failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, only the fence tells what it means
             failure = self._failure(error, fence)
         finally:
             _fence_ahead.reset(ahead)
-        # Raised outside the handler: aiohttp's exceptions hold the request's headers, and a context would show them.
+        # A new one, raised outside the handlers: the locals of aiohttp's frames hold the request's headers, and so do
+        # its exceptions. A traceback or a context would show them, that of a cancellation too.
         raise failure
 
     def _url(self, request: HttpRequest) -> URL:
@@ -112,7 +116,7 @@ class AiohttpTransport:
 
     def _failure(self, error: Exception, fence: Fence | None) -> KlingError:
         if isinstance(error, KlingError):
-            return error
+            return error.evolve()
         sent = fence.sent if fence is not None else not isinstance(error, _NO_CONNECTION)
         code, words = _lost_reason(error) if sent else _connect_reason(error)
         return unanswered(self._host, code, words, sent=sent)

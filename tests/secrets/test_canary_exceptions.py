@@ -163,7 +163,6 @@ def _ended(visit: Visit, url: str) -> Said:
     return ending("success", response=[url], request={"headers": {"authorization": f"Bearer {KEY}"}})(visit)
 
 
-@pytest.mark.xfail(reason="Conversations.hold names the error before it is clean, so a traceback's locals show it")
 @pytest.mark.parametrize("call", ["balance", "upload"])
 @pytest.mark.parametrize("share", range(4))
 async def test_no_error_of_a_call_about_the_account_holds_the_key(
@@ -391,20 +390,14 @@ WAYS_OUT = {
     "group": _beside_a_failure,
     "cleanup": _seen_by_the_caller,
 }
-_CUT = pytest.mark.xfail(reason="a cancellation carries aiohttp's frames, whose locals hold the header fields")
-CUT = [
-    # The request of these is made in the caller's own asyncio task.
-    pytest.param(call, way, marks=_CUT if call in ("balance", "upload") and way != "group" else ())
-    for call in CALLS
-    for way in WAYS_OUT
-]
 
 
 async def _awaited(work: Callable[[], Awaitable[Any]]) -> None:
     await work()
 
 
-@pytest.mark.parametrize(("call", "way"), CUT)
+@pytest.mark.parametrize("way", WAYS_OUT)
+@pytest.mark.parametrize("call", CALLS)
 async def test_no_cancellation_holds_the_key(call: str, way: str, logged: Records, tmp_path: Path) -> None:
     hang = dict.fromkeys(("submit", "poll", "balance", "upload", "download"), FAULTS["silence"])
     with echoing_gateway(**hang) as gateway:
@@ -528,8 +521,7 @@ def _plugin(place: str) -> Any:
     return Careless(KEY)
 
 
-_TOLD = pytest.mark.xfail(reason="the log gets the exception itself, its text, its frames and their locals")
-PLACES = [*(pytest.param(place, marks=_TOLD) for place in ("submit", "accepted", "poll", "balance")), "snapshot"]
+PLACES = ("submit", "accepted", "poll", "snapshot", "balance")
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -283,7 +283,6 @@ def _parts(path: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield f"{path}.{name}", found
 
 
-@pytest.mark.xfail(reason="Conversations keeps the text beside the gateway's Secret")
 async def test_a_session_holds_its_key_in_one_place_only() -> None:
     """Whoever walks through the whole of it, by whatever means, meets the text in the `Secret` and nowhere else."""
     with ThreadedServer(Sandbox(speed=1000)) as server:  # in a thread: what it holds is not reached from here

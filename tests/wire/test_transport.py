@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import resource
+import socket
 import time
 import traceback
 
@@ -87,7 +88,11 @@ async def test_a_refused_connection_was_not_sent():
     assert (error.code, error.stage, error.charged, sent) == ("refused", "connect", "no", False)
 
 
-async def test_a_name_that_does_not_resolve_was_not_sent():
+async def test_a_name_that_does_not_resolve_was_not_sent(monkeypatch):
+    def unknown(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)  # nobody else is asked, not even for a name
     error, sent = await failure("http://no-such-host.invalid")
     assert isinstance(error, ConnectionFailedError)
     assert (error.code, sent) == ("dns", False)

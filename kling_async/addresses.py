@@ -76,7 +76,7 @@ def checked_url(url: str) -> SplitResult:
     else:
         if parts.scheme not in ("http", "https"):
             problem = f"has the scheme {bounded(parts.scheme, 20)!r}"
-        elif not parts.hostname or port == 0:
+        elif not parts.hostname or port == 0 or max(map(len, parts.hostname.split("."))) > 63:
             problem = "names no host"
         elif "@" in parts.netloc:
             problem = "holds credentials"

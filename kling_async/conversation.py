@@ -8,8 +8,9 @@ from typing import TypeVar
 
 from attrs import evolve
 
-from kling_async.errors import KlingError, ProtocolError, ResponseLostError, mentions, repeats, scrub
+from kling_async.errors import KlingError, ProtocolError, mentions, repeats, scrub
 from kling_async.flow.allowance import Allowance, allowance
+from kling_async.flow.decision import unanswered
 from kling_async.gateways.protocol import Gateway
 from kling_async.mishaps import tell_mishap
 from kling_async.network import Fence, Transport
@@ -65,7 +66,8 @@ class Conversations:
                 if said is not None:
                     self._heard(said)
                 request = exchange.send(response)
-            failure = self.clean(ResponseLostError("the conversation took too long", code="timeout"))
+            sent = fence is None or fence.sent
+            failure = self.clean(unanswered("the gateway", "timeout", "the conversation took too long", sent=sent))
         except StopIteration as stop:
             value: T = stop.value
             return value

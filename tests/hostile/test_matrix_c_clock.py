@@ -393,10 +393,10 @@ def date_in(seconds):
 
 CAP = 0.6
 WAITS = {
-    "no Retry-After": (None, 0.05, 0.25),
-    "seconds": ("0.4", 0.4, 0.7),
-    "a date of our clock": (lambda: date_in(1.3), 0.25, CAP + 0.3),
-    "a date of its clock": ("Thu, 01 Jan 1970 00:00:02 GMT", 0.05, 0.25),
+    "no Retry-After": (None, 0.05, 0.5),
+    "seconds": ("0.4", 0.4, 0.9),
+    "a date of our clock": (lambda: date_in(1.9), 0.25, CAP + 0.3),
+    "a date of its clock": ("Thu, 01 Jan 1970 00:00:02 GMT", 0.05, 0.5),
     "a date beyond the cap": (lambda: date_in(NIGHT), CAP, CAP + 0.3),
     "a date beyond time": ("Fri, 31 Dec 9999 23:59:59 GMT", CAP, CAP + 0.3),
 }

@@ -266,7 +266,8 @@ async def test_n09_more_jobs_than_connections_wait_for_one_and_none_fails(trial)
         await asyncio.sleep(0.05)
         return await take(visit)
 
-    async with trial(seconds=4, concurrency=None) as t:
+    timeouts = Timeouts(connect=4, submit=4, poll=4)
+    async with trial(seconds=4, concurrency=None, timeouts=timeouts) as t:
         t.gateway.on("submit", slowly, times=0)
         outcomes = await t.many(200)
         assert all(outcome.ok for outcome in outcomes)
@@ -289,6 +290,32 @@ async def test_n09_a_job_that_waits_in_vain_for_a_connection_was_not_sent_and_is
         assert all(outcome.ok for outcome in outcomes)
         assert max(outcome.timing.attempts for outcome in outcomes) > 1
         assert (t.ledger.accepted, len(t.ledger.submits)) == (8, 8)
+
+
+async def test_n09_a_program_that_stalls_before_the_first_byte_has_sent_nothing_and_sends_again(trial):
+    async with trial(seconds=3, timeouts=Timeouts(connect=1, submit=0.3, poll=1)) as t:
+        usual, stalls = t.session.gateway.submit, [0.4]
+
+        def stalling(request, key):
+            time.sleep(stalls.pop() if stalls else 0.0)
+            yield from ()
+            return (yield from usual(request, key))
+
+        t.session._engine.gateway = Stalling(t.session.gateway, stalling)
+        _, outcome = await t.one()
+        assert outcome.ok
+        assert outcome.timing.attempts == 2
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (1, 1)
+
+
+class Stalling:
+    """A gateway whose submits are another's."""
+
+    def __init__(self, gateway, submit):
+        self._gateway, self.submit = gateway, submit
+
+    def __getattr__(self, name):
+        return getattr(self._gateway, name)
 
 
 async def test_n09_where_no_connection_becomes_free_the_job_ends_as_not_sent(trial, monkeypatch):

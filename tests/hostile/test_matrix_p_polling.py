@@ -331,6 +331,7 @@ async def test_p07_a_key_refused_midway_ends_all_looks_at_once_and_no_id_is_lost
         for outcome in outcomes[10:]:
             assert (outcome.status, outcome.task_id, outcome.charged) == (Status.FAILED, None, "no")
         assert len(refused) <= 10
+        await asyncio.sleep(0.1)  # what was under way arrives
         looks = len(t.ledger.polls)
         await asyncio.sleep(0.3)
         assert len(t.ledger.polls) == looks

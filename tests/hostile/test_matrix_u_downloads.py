@@ -193,6 +193,7 @@ async def test_u04_no_private_or_metadata_address_is_tried_in_any_spelling(trial
         "http://127.0.0.1:99999/a.mp4",
         "http://[::1/a.mp4",
         "http://exa mple.com/a.mp4",
+        "http://" + "a" * 64 + ".example/a.mp4",
     ],
 )
 async def test_u05_a_url_that_is_not_plain_is_blocked_or_no_url_at_all(trial, tmp_path, tripwire, url):

@@ -41,15 +41,25 @@ def _resolve(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-async def ended(task: asyncio.Future[Any]) -> bool:
-    """Wait until something has ended, and never leave before; True if the waiting was cancelled."""
-    cancelled = False
+async def ended(task: asyncio.Future[Any], patience: float | None = None) -> bool:
+    """Wait until something has ended, and do not leave before; True if the waiting was cancelled.
+
+    Args:
+        task: what is waited for.
+        patience: seconds after the first cancellation when it is left all the same, for an end that is told from
+            another thread: Ctrl-C may strike right where it is told. None (default) for what cannot get lost.
+    """
+    clock = asyncio.get_running_loop().time
+    cancelled_at: float | None = None
     while not task.done():
+        left = None if patience is None or cancelled_at is None else cancelled_at + patience - clock()
+        if left is not None and left <= 0:
+            break
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=left)
         except asyncio.CancelledError:
-            cancelled = True
-    return cancelled
+            cancelled_at = clock() if cancelled_at is None else cancelled_at
+    return cancelled_at is not None
 
 
 async def to_its_end(task: asyncio.Future[T]) -> T:
@@ -78,5 +88,16 @@ async def carried_out(begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
-    """Do something in a thread, to its end: a thread cannot be cancelled, and must not go on behind our back."""
-    return await to_its_end(asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments)))
+    """Do something in a thread, to its end: a thread cannot be cancelled, and must not go on behind our back.
+
+    A cancelled one is waited for only so long: see `ENDINGS`.
+    """
+    future = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments))
+    cancelled = await ended(future, ENDINGS)
+    if not future.done():
+        future.add_done_callback(lambda late: late.cancelled() or late.exception())
+        raise asyncio.CancelledError
+    value = future.result()
+    if cancelled:
+        raise asyncio.CancelledError
+    return value

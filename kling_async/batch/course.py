@@ -327,9 +327,11 @@ class Course:
 
     def _over(self, task: "asyncio.Task[None]") -> None:
         self._errands.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            tell_mishap(f"a {task.get_name()} ended unexpectedly", error, self.session.gateway)
-            self.failed = error if isinstance(error, Exception) else None
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            if isinstance(error, Exception):
+                tell_mishap(f"a {task.get_name()} ended unexpectedly", error, self.session.gateway)
+                self.failed = error
             self.stop(SessionClosedError(f"a part of the run failed: {type(error).__name__}", code="failed"))
         self._bell.ring()
 

@@ -15,6 +15,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.keys import identity_of
 from kling_async.batch.states import State, Step
+from kling_async.bell import ENDINGS, ended
 from kling_async.errors import JournalError, ProtocolError, SessionClosedError, TaskCancelledError, on_one_line
 from kling_async.gateways.protocol import Accepted
 
@@ -192,12 +193,12 @@ class Record:
 
 
 async def _is_cut(writing: "asyncio.Future[None]") -> bool:
-    """Wait until something is on disk; True if the waiting was cancelled, which the disk knows nothing of."""
-    cancelled = False
-    while not writing.done():
-        try:
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            cancelled = True
+    """Wait until something is on disk; True if the waiting was cancelled, which the disk knows nothing of.
+
+    A disk that says nothing for seconds after that is not waited for.
+    """
+    cancelled = await ended(writing, ENDINGS)
+    if not writing.done():
+        raise asyncio.CancelledError
     writing.result()
     return cancelled

@@ -1,6 +1,7 @@
 """A gateway in a process of its own, sessions at its pace, and what the ledger says of their jobs."""
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -14,6 +15,8 @@ from kling_async import DownloadPolicy, KlingSession, PollPlan, RetryPolicy, Tex
 HERE = Path(__file__).parent
 POLL = PollPlan(first=0.02, minimum=0.02, maximum=0.05)
 RETRY = RetryPolicy(attempts=3, initial=0.02, maximum=0.05)
+NAME = os.environ.get("LIFETIME_NAME", "")
+"""What keeps the prompts of several programs at one gateway apart."""
 _number = count(1)
 
 
@@ -62,17 +65,21 @@ class Gateway:
         with urllib.request.urlopen(f"{self.url}/_sandbox/ledger") as answer:
             return json.load(answer)
 
-    def accepted(self):
-        """Return the ids of the tasks that were taken and charged, by prompt; each prompt was taken once at most."""
+    def accepted(self, name=""):
+        """Return the ids of the tasks that were taken and charged, by prompt; each prompt was taken once at most.
+
+        Of one program only, if it has a name.
+        """
         ledger = self.ledger()
         assert ledger["duplicates"] == []
-        return {each["prompt"]: each["task_id"] for each in ledger["submits"] if each["accepted"]}
+        taken = (each for each in ledger["submits"] if each["accepted"] and each["prompt"].startswith(f"boat {name}"))
+        return {each["prompt"]: each["task_id"] for each in taken}
 
 
 def clip(directive="", **more):
     """Return a request with a prompt that no other has."""
     told = f" [sandbox: {directive}]" if directive else ""
-    return TextToVideo(f"boat {next(_number)}{told}", duration=3, **more)
+    return TextToVideo(f"boat {NAME}{next(_number)}{told}", duration=3, **more)
 
 
 def clips(number, directive=""):

@@ -40,7 +40,9 @@ class Nursery:
             asked = {"arguments": [str(each) for each in arguments], "failpoint": failpoint, "after": killed_after}
             process.stdin.write(json.dumps(asked) + "\n")
             process.stdin.flush()
-            told = json.loads(process.stdout.readline())
+            answer = process.stdout.readline()
+            assert answer, f"the parent of the runs ended by itself: {process.wait(10)}"
+            told = json.loads(answer)
         finally:
             self._free.put(process)
         return told["code"], told["out"], told["err"]

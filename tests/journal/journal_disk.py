@@ -85,7 +85,9 @@ class Children:
         job |= {"report": str(report), "stderr": str(stderr)}
         self._process.stdin.write(json.dumps(job, default=str) + "\n")
         self._process.stdin.flush()
-        known = json.loads(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        assert answer, f"the parent of the children ended by itself: {self._process.wait(10)}"
+        known = json.loads(answer)
         told = json.loads(report.read_text("utf-8")) if report.exists() else {}
         return Ended(known["status"], known["seconds"], told, stderr.read_text("utf-8"))
 

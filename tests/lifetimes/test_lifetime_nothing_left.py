@@ -191,6 +191,12 @@ async def batch_broken_off(session, place):
             break
 
 
+async def batch_pulled(session, place):
+    async with session.batch(place.journal) as made:
+        made.add(clip() for _ in range(5))
+        assert len(await _all_of(made.run())) == 5
+
+
 async def batch_pulled_and_broken_off(session, place):
     async with session.batch(place.journal) as made:
         made.add(endless())
@@ -248,7 +254,7 @@ ANYWHERE = [
     *(stream, stream_broken_off, stream_broken_off_and_collected, stream_closed, stream_left_open),
     *(stream_never_begun, stream_read_by_two, updates, updates_broken_off, attach),
     *(download, download_that_fails, download_cut_off_by_the_end, callbacks, withdrawn, deadline),
-    *(batch, batch_without_a_run, batch_not_read, batch_broken_off, batch_pulled_and_broken_off),
+    *(batch, batch_without_a_run, batch_not_read, batch_broken_off, batch_pulled, batch_pulled_and_broken_off),
     *(batch_left_by_an_error, batch_left_by_a_cancellation, batch_whose_session_closes_first),
     *(batch_of_videos_that_an_earlier_run_left, an_error_in_the_block, a_cancellation_in_the_block),
 ]

@@ -51,7 +51,7 @@ async def one_left_behind(gateway):
 async def flat(use, times, at_once, objects):
     """Do something many times, some at a time, and see that the process does not grow after the first fifth.
 
-    Each time may leave so many objects: what waits in a cache that is not full yet. A session that is kept has hundreds.
+    Each time may leave so many objects: what waits in a cache that is not full yet. A session has hundreds.
     """
 
     async def some(number):

@@ -171,9 +171,11 @@ class Submitting:
         running = engine.running
         engine.gate.refused(engine.now(), sent_at, error, running=running, jitter=engine.random.random())
         busy = running > 0 and isinstance(error, (RateLimitError, CapacityError))
-        # A refusal counts only if nothing of the account was accepted since this job's last one.
-        job.refusals = 1 if job.moved != account.accepts else job.refusals + 1
-        job.moved = account.accepts
+        # A refusal counts only if nothing of the account was accepted since this job's last one, and if it was no full
+        # gateway's: that one takes more as soon as a job ends.
+        if job.moved != account.accepts:
+            job.refusals, job.moved = 0, account.accepts
+        job.refusals += not busy
         if job.refusals >= policy.attempts and not busy:
             engine.fail(job, error.evolve(attempts=job.attempts))
         elif engine.closing:

@@ -39,6 +39,5 @@ async def test_one_failed_connection_ends_no_other_job_that_waits_for_a_full_gat
     assert await made_past_one_failed_connection(60) >= 59
 
 
-@pytest.mark.xfail(reason="what a full gateway refused counts as failed tries of the job whose connection fails")
 async def test_one_failed_connection_at_a_full_gateway_ends_no_job_at_all():
     assert await made_past_one_failed_connection(60) == 60

@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import json
-import resource
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.cpu_run import cpu_seconds
+from benchmarks.memory_run import peak_memory
 from kling_async import KlingSession, TextToVideo, Video
 from kling_async.batch import entry as steps
 from kling_async.batch.entry import Entry
@@ -94,7 +94,7 @@ async def run_open(jobs: int, path: str) -> dict[str, float]:
             reading.cancel()
             await asyncio.wait([reading])
     assert total == jobs
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory() / 2**20
     return {"opened": opened, "counted": counted, "resumed": resumed, "peak_mib": peak}
 
 

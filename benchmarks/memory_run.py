@@ -5,6 +5,7 @@ import asyncio
 import ctypes
 import gc
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,16 @@ def memory() -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     raise RuntimeError("this system does not tell the memory of a process")
+
+
+def peak_memory() -> int:
+    """Return the most memory, in bytes, that this process has taken so far.
+
+    `ru_maxrss` would not do: a process begins with what the one that started it took.
+    """
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 async def until(accepted: Callable[[], int], jobs: int) -> None:

@@ -1,6 +1,7 @@
 """What every test obeys: asyncio as the anyio backend, and no connection to anything but loopback."""
 
 import ipaddress
+import logging
 import os
 import socket
 
@@ -46,3 +47,13 @@ def no_settings_from_outside(monkeypatch):
         monkeypatch.delenv(f"KLING_{name}", raising=False)
     for gateway in ("KLING3API", "APIIN", "KLINGGENERATOR", "APIMART"):
         monkeypatch.delenv(f"{gateway}_API_KEY", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was():
+    """Take back what `kling -v`, where it runs in the process of the tests, does to the library's logger."""
+    log = logging.getLogger("kling_async")
+    level, handlers = log.level, log.handlers[:]
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers

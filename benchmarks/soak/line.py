@@ -1,7 +1,6 @@
 """A session in virtual time over the hostile gateway in the same process: its line, its clock, its settings."""
 
 import asyncio
-import resource
 import selectors
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 from benchmarks.cpu_run import cpu_seconds
+from benchmarks.memory_run import peak_memory
 from benchmarks.soak.gateway import KEY, PRICES, Hostile
 from benchmarks.soak.verdict import Tally
 from benchmarks.virtual import START, Jumping, VirtualLoop
@@ -166,7 +166,7 @@ def measured(work: Callable[[], Awaitable[None]], gateway: Hostile, line: Line, 
         "requests": line.requests,
         "wakeups": loop.counting.wakeups,
         "tasks_left": len(left),
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak": peak_memory(),
         "wall": time.perf_counter() - begun,
         "cpu": cpu_seconds() - cpu,
         "virtual": loop.now - START,

@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import json
 import logging
-import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -20,7 +19,7 @@ from typing import Any, TextIO
 from attrs import astuple
 
 from benchmarks.cpu_run import cpu_seconds
-from benchmarks.memory_run import memory
+from benchmarks.memory_run import memory, peak_memory
 from benchmarks.soak.gateway import KEY, PRICES
 from benchmarks.soak.record import PROMPT, number_in
 from benchmarks.soak.server import PATIENCE, REFILLED_AFTER
@@ -182,7 +181,7 @@ async def run(url: str, dialect: str, jobs: int, slots: int, films: int, rows: T
         "descriptors": soak.descriptors,
         "descriptors_after": soak.after,
         "memory": soak.memory,
-        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak": peak_memory(),
         "films": {
             "asked": soak.asked,
             "whole": soak.asked - len(soak.failed) - len(soak.wrong),

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import json
 import os
-import resource
+import re
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 from kling_async import KlingError, KlingSession, PollPlan, RetryPolicy, Success, TextToVideo, Timeouts, failpoints
 from kling_async.batch import Step, journal, record
@@ -246,7 +247,13 @@ async def run(given):
             say(**told(outcome))
             if given.misuse:
                 given.misuse = os.waitpid(fork(partial(misuse, session, batch, running, outcome)), 0)[1]
-        say(summary=batch.summary().to_dict(), peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        say(summary=batch.summary().to_dict(), peak=peak())
+
+
+def peak():
+    """Return the most memory, in MiB, that this process has taken."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024
 
 
 def main(words=None):

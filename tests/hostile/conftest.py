@@ -9,8 +9,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from memory import growth_since, peak_from_here
 from stand_ins import Names, Routes
-from trials import MOST_GROWTH, Figures, begin, memory, peak_from_here
+from trials import MOST_GROWTH, Figures, begin
 
 ROW = re.compile(r"test_([nsapuchji]\d\d)_")
 _KEPT = pytest.StashKey()
@@ -39,7 +40,7 @@ def bounded_memory(figures):
     """Every row stays within the memory it may take above idle."""
     before = peak_from_here()
     yield
-    figures.growth = max(0, memory("VmHWM") - before)
+    figures.growth = growth_since(before)
     assert figures.growth <= MOST_GROWTH
 
 

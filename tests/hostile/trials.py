@@ -5,10 +5,8 @@ import contextlib
 import gc
 import json
 import os
-import re
 import time
 import traceback
-from pathlib import Path
 
 from apimart_dialect import speak_apimart
 from attrs import define, field
@@ -29,20 +27,6 @@ from kling_async import (
 
 KEY = "k-canary-55e1f0c2a9"
 MOST_GROWTH = 32 * 1024 * 1024
-
-
-def memory(name):
-    """Return a figure of this process's memory in bytes: VmRSS now, VmHWM at its highest."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(found[1]) * 1024
-
-
-def peak_from_here():
-    """Begin to measure the highest memory anew and return today's."""
-    gc.collect()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return memory("VmRSS")
 
 
 def open_files():

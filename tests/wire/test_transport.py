@@ -3,12 +3,12 @@
 import asyncio
 import gzip
 import json
-import resource
 import socket
 import time
 import traceback
 
 import pytest
+from memory import growth_since, peak_from_here
 from raw import answer, raw_server, read_request, reset
 
 from kling_async.errors import ConnectionFailedError, KlingError, ProtocolError, ResponseLostError
@@ -268,17 +268,13 @@ async def test_cookies_are_not_sent_back():
     assert b"Cookie:" not in server.requests[1]
 
 
-def _peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 async def test_a_compressed_bomb_stops_at_the_cap():
     bomb = gzip.compress(b"\0" * (256 * 1024 * 1024))
     async with raw_server(answer(bomb, headers=["Content-Encoding: gzip"])) as server:
-        before = _peak()
+        before = peak_from_here()
         error, sent = await failure(server.url, timeout=5)
     assert (type(error), error.code, sent) == (ProtocolError, "too_large", True)
-    assert _peak() - before < 32
+    assert growth_since(before) < 32 * 1024 * 1024
 
 
 async def test_an_endless_answer_stops_at_the_cap():

@@ -5,7 +5,7 @@ import mimetypes
 import os
 import random
 import warnings
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from decimal import Decimal
 from functools import partial
 from itertools import count
@@ -32,6 +32,7 @@ from kling_async.errors import (
 )
 from kling_async.flow.durations import Durations
 from kling_async.gateways.protocol import Accepted, Gateway
+from kling_async.loading import loads
 from kling_async.mishaps import tell_mishap
 from kling_async.network import Transport
 from kling_async.requests import Request
@@ -52,7 +53,7 @@ from kling_async.task import Recorder, TaskFuture, is_elsewhere, is_running_here
 from kling_async.wire import is_task_id
 
 if TYPE_CHECKING:
-    from kling_async.batch.batch import Batch
+    from kling_async.batch.batch import Batch, Rules
     from kling_async.batch.record import Observer
     from kling_async.kept import Keeper
 
@@ -570,10 +571,9 @@ class KlingSession:
             ConfigurationError: a wrong setting; on entering: the journal belongs to another gateway.
             JournalError: on entering: the journal cannot be used, or another process drives it (`code="locked"`).
         """
-        from kling_async.batch.batch import Batch, Rules
-
-        rules = Rules.of(budget, max_cost_per_job, max_failures, deadline, patience)
-        return Batch(self, path, rules=rules, download_to=download_to, observer=observer)
+        batch, rules_of = _load_batches()
+        rules = rules_of(budget, max_cost_per_job, max_failures, deadline, patience)
+        return batch(self, path, rules=rules, download_to=download_to, observer=observer)
 
     async def _refreshed(self, video: Video) -> Video | None:
         """Ask the gateway for the video again, for a URL that has not expired."""
@@ -591,9 +591,19 @@ class KlingSession:
         raise DownloadError(words, code="network", stage="download", task_id=video.task_id, cause=failure)
 
 
+@loads("what a session needs")
 def _load() -> None:
     """Load what the jobs and the end of a session need: later there may be no file left to open."""
     import kling_async.download
-    import kling_async.rows  # noqa: F401
+    import kling_async.rows
+    import kling_async.transport  # noqa: F401
 
     anyio.CancelScope()  # loads its backend when one is made first
+
+
+@loads("batches")
+def _load_batches() -> "tuple[type[Batch], Callable[..., Rules]]":
+    """Load what only who makes a durable batch needs."""
+    from kling_async.batch.batch import Batch, Rules
+
+    return Batch, Rules.of

@@ -7,6 +7,7 @@ from typing import Any
 
 from kling_async.errors import ConfigurationError
 from kling_async.gateways.protocol import Gateway
+from kling_async.loading import loads
 from kling_async.secret import Secret
 
 GROUP = "kling_async.gateways"
@@ -29,19 +30,29 @@ def gateway_names() -> tuple[str, ...]:
 def gateway_factory(name: str) -> Factory:
     """Return what makes the gateway of that name from an API key.
 
-    Raises `ConfigurationError` for a name nobody registered.
+    Raises `ConfigurationError` for a name that nobody registered, and for an adapter that cannot be loaded.
     """
     if name in _OWN:
-        module, _, attribute = _OWN[name].partition(":")
-        factory: Factory = getattr(import_module(module), attribute)
-        return factory
+        return _own(name)
     for point in _plugins():
         if point.name == name:
-            loaded: Factory = point.load()
-            return loaded
+            return _plugged_in(point)
     near = get_close_matches(name, gateway_names(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(gateway_names())}"
     raise ConfigurationError(f"there is no gateway {name!r}; {hint}", field="gateway", stage="validate")
+
+
+@loads("the gateway's adapter")
+def _own(name: str) -> Factory:
+    module, _, attribute = _OWN[name].partition(":")
+    factory: Factory = getattr(import_module(module), attribute)
+    return factory
+
+
+@loads("the gateway's plug-in")
+def _plugged_in(point: Any) -> Factory:
+    factory: Factory = point.load()
+    return factory
 
 
 def _plugins() -> Iterator[Any]:

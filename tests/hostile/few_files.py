@@ -1,4 +1,4 @@
-"""A program that may open few files: it makes jobs without a free one, then with some, and says what came of them."""
+"""A program that may open few files: it begins and makes jobs without a free one, then with some; says what came."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 
-from kling_async import DownloadError, KlingSession, PollPlan, RetryPolicy, TextToVideo
+from kling_async import ConfigurationError, DownloadError, KlingSession, PollPlan, RetryPolicy, TextToVideo
 
 FEW = 32
 
@@ -39,7 +39,35 @@ def say(**told):
     print(json.dumps(told), flush=True)
 
 
+def refusal(what):
+    """Return what is raised where there is no file to load with what is loaded late."""
+    taken = take_all()
+    try:
+        what()
+    except ConfigurationError as error:
+        return [error.code, error.charged]
+    finally:
+        give_back(taken)
+
+
+async def begin(url):
+    """Make a session, open it and make a batch, each without a file first."""
+    refused = [refusal(lambda: session(url, 1))]
+    made = session(url, 1)
+    taken = take_all()
+    try:
+        await made.__aenter__()
+    except ConfigurationError as error:
+        refused.append([error.code, error.charged])
+    give_back(taken)
+    async with made:
+        refused.append(refusal(lambda: made.batch("never.db")))
+        made.batch("never.db")
+    say(not_loaded=refused)
+
+
 async def run(url):
+    await begin(url)
     say(files=resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     async with session(url, 3) as short:
         taken = take_all()

@@ -597,6 +597,7 @@ async def test_n14_without_a_file_to_open_nothing_is_sent_and_jobs_wait_until_th
         for line in ended.stdout.splitlines():
             said |= json.loads(line)
         assert said["files"] == 32
+        assert said["not_loaded"] == [["import", "no"]] * 3
         error = said["refused"]
         assert (error["error"], error["code"], error["stage"]) == ("ConnectionFailedError", "resources", "connect")
         assert (error["charged"], error["attempts"], said["charged"], said["status"]) == ("no", 3, "no", "failed")

@@ -1,11 +1,13 @@
 """A fifth gateway, well written or not: jobs always end, and an adapter's fault never pays twice."""
 
 import asyncio
+import sys
 
 import pytest
 from virtual import VirtualSession, now
 
 from kling_async import (
+    ConfigurationError,
     Failure,
     ImageToVideo,
     KlingSession,
@@ -240,3 +242,44 @@ async def test_unkeyed_jobs_have_identities_of_their_own():
     submits = session.sandbox.ledger.submits
     assert len({submit.idempotency_key for submit in submits}) == 2
     assert session.sandbox.ledger.accepted == 2
+
+
+@pytest.fixture
+def plug_in(tmp_path, monkeypatch):
+    """Install a package of one module, which registers a gateway under the name "fifth"."""
+
+    def install(code):
+        (tmp_path / "fifth_gateway.py").write_text(code)
+        about = tmp_path / "fifth_gateway-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: fifth-gateway\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text("[kling_async.gateways]\nfifth = fifth_gateway:Fifth\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "fifth_gateway", raising=False)
+
+    return install
+
+
+async def test_a_plug_in_is_a_gateway_like_any_other_under_its_name(plug_in):
+    plug_in(
+        "from test_plugins import Plain\nclass Fifth(Plain):\n    def __init__(self, key):\n        self.key = key\n"
+    )
+    async with PluginSession("fifth", api_key="a-key-of-the-user") as session:
+        assert session.gateway.key.reveal() == "a-key-of-the-user"
+        assert (await session.generate(TextToVideo("a"))).task_id == "task-1"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+        ("Sixth = None", "AttributeError"),
+        ("def broken(:", "SyntaxError"),
+        ("raise OSError(24, 'Too many open files')", "OSError"),
+    ],
+)
+async def test_a_plug_in_that_cannot_be_loaded_is_told_as_an_error_of_ours(plug_in, code, words):
+    plug_in(code)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        KlingSession("fifth", api_key="a-key-of-the-user", base_url="http://127.0.0.1:9")
+    assert (caught.value.code, caught.value.charged, caught.value.__context__) == ("import", "no", None)

@@ -65,8 +65,8 @@ DECISIONS = {
             ),
             Change(
                 "kling_async/transport.py",
-                "_FencedConnector(limit=connections, force_close=True)",
-                "_FencedConnector(limit=connections)",
+                "_ApiConnector(limit=connections, force_close=True)",
+                "_ApiConnector(limit=connections)",
             ),
         ),
         ("tests/wire/test_transport.py", "tests/hostile/test_matrix_s_submit.py"),

@@ -9,12 +9,15 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
+from attrs import define
 from yarl import URL
 
 from kling_async._version import __version__
@@ -26,27 +29,67 @@ from kling_async.network import Fence, Fetched
 from kling_async.wire import HttpRequest, HttpResponse
 
 MAX_BODY = 1024 * 1024
+MAX_ANSWER = 8 * MAX_BODY
+"""Bytes of one answer as they come in: heads, chunks with their framing, and all that means nothing."""
 CHUNK = 256 * 1024
 USER_AGENT = f"kling-async/{__version__}"
 
 
-_fence_ahead: ContextVar[Fence | None] = ContextVar("fence_ahead", default=None)
+class _Metered(ResponseHandler):
+    """Hangs up on an answer that is longer than any that would be read.
+
+    Nothing else ends interim answers and extensions of chunks, which aiohttp swallows without a count.
+    """
+
+    room = MAX_ANSWER
+
+    def data_received(self, data: bytes) -> None:
+        self.room -= len(data)
+        if self.room >= 0:
+            super().data_received(data)
+        elif self.transport is not None:
+            self.transport.abort()
 
 
-class _FencedConnector(aiohttp.TCPConnector):
+@define
+class _Ahead:
+    """One request on its way: the fence before it, what its answer comes through, and the status that was read."""
+
+    fence: Fence | None
+    protocol: _Metered | None = None
+    status: int | None = None
+
+    @property
+    def flooded(self) -> bool:
+        """Whether the answer was longer than any that would be read."""
+        return self.protocol is not None and self.protocol.room < 0
+
+
+_ahead: ContextVar[_Ahead] = ContextVar("ahead")
+
+
+class _ApiConnector(aiohttp.TCPConnector):
     """Hands a connection out only once the fence ahead has let the request pass; nothing is written before that."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        factory: partial[Any] = partial(_Metered, loop=self._loop)
+        self._factory = factory
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
-        fence = _fence_ahead.get()
-        if fence is not None:
-            try:
-                await fence.pass_through()
-            except BaseException:
-                connection.close()
-                raise
+        ahead = _ahead.get()
+        try:
+            assert isinstance(connection.protocol, _Metered)  # noqa: S101 - made by our factory
+            ahead.protocol = connection.protocol
+            ahead.protocol.room = MAX_ANSWER
+            if ahead.fence is not None:
+                await ahead.fence.pass_through()
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
@@ -66,10 +109,10 @@ class AiohttpTransport:
         self._connections = connections
         # A reused connection may be closing, or hold an answer that nobody asked for: a paid request gets its own.
         fresh = aiohttp.ClientTimeout(total=None, connect=connect)
-        self._fresh = self._session(_FencedConnector(limit=connections, force_close=True), fresh)
+        self._fresh = self._session(_ApiConnector(limit=connections, force_close=True), fresh)
         # Nobody waits for a pooled connection: there are as many as requests in flight.
         pooled = aiohttp.ClientTimeout(total=None, sock_connect=connect)
-        self._pooled = self._session(aiohttp.TCPConnector(limit=connections), pooled)
+        self._pooled = self._session(_ApiConnector(limit=connections), pooled)
         self._downloads: dict[bool, aiohttp.ClientSession] = {}
 
     def _session(self, connector: aiohttp.TCPConnector, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
@@ -79,7 +122,8 @@ class AiohttpTransport:
     async def send(self, request: HttpRequest, *, timeout: float, fence: Fence | None, fresh: bool) -> HttpResponse:
         """Send one request; see `Transport.send`."""
         session = self._fresh if fresh or fence is not None else self._pooled
-        ahead = _fence_ahead.set(fence)
+        ahead = _Ahead(fence)
+        before = _ahead.set(ahead)
         failure: KlingError | asyncio.CancelledError
         try:
             async with asyncio.timeout(timeout):
@@ -90,6 +134,7 @@ class AiohttpTransport:
                     headers=_headers(request),
                     allow_redirects=False,
                 )
+                ahead.status = response.status
                 try:
                     if fence is not None and not fence.sent:
                         fence.sent = True
@@ -101,9 +146,9 @@ class AiohttpTransport:
         except asyncio.CancelledError as error:
             failure = asyncio.CancelledError(*error.args)
         except Exception as error:  # noqa: BLE001 - whatever it is, only the fence tells what it means
-            failure = self._failure(error, fence)
+            failure = self._failure(error, ahead)
         finally:
-            _fence_ahead.reset(ahead)
+            _ahead.reset(before)
         # A new one, raised outside the handlers: the locals of aiohttp's frames hold the request's headers, and so do
         # its exceptions. A traceback or a context would show them, that of a cancellation too.
         raise failure
@@ -114,9 +159,13 @@ class AiohttpTransport:
             scheme=self._scheme, authority=self._host, path=path, query_string=request.query_string(), encoded=True
         )
 
-    def _failure(self, error: Exception, fence: Fence | None) -> KlingError:
+    def _failure(self, error: Exception, ahead: _Ahead) -> KlingError:
         if isinstance(error, KlingError):
             return error.evolve()
+        if ahead.flooded:
+            words = f"the answer takes more than {MAX_ANSWER} bytes"
+            return ProtocolError(words, http_status=ahead.status, code="too_large")
+        fence = ahead.fence
         sent = fence.sent if fence is not None else not isinstance(error, _NO_CONNECTION)
         code, words = _lost_reason(error) if sent else _connect_reason(error)
         return unanswered(self._host, code, words, sent=sent)

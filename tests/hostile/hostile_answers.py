@@ -194,10 +194,23 @@ async def gzip_bomb(visit, truth):
 
 
 async def flood_of_hints(visit, truth):
-    """Interim answers without end."""
+    """Interim answers without end, and not many at a time."""
     while True:
-        await visit.send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" * 100)
-        await asyncio.sleep(0)
+        await visit.send(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" * 10)
+        await asyncio.sleep(0.005)
+
+
+async def torrent_of_hints(visit, truth):
+    """Interim answers without end, as fast as they are taken."""
+    while True:
+        await visit.send(b"HTTP/1.1 103 Early Hints\r\nLink: </" + PIECE[:8000] + b">\r\n\r\n")
+
+
+async def extensions(visit, truth):
+    """A chunk that does not begin, for its extension does not end."""
+    await visit.send(_chunked() + b"1;")
+    while True:
+        await visit.send(PIECE)
 
 
 async def other_protocol(visit, truth):
@@ -244,7 +257,7 @@ DEEP = {
     "json-deep-objects": say(b'{"data":' * 100_000),
     "json-deep-beside-the-id": literally(b'"message"', b'"trace": ' + b"[" * 400 + b"]" * 400 + b', "message"'),
 }
-TOO_LARGE = {"json-huge": huge, "endless": endless, "gzip-bomb": gzip_bomb}
+TOO_LARGE = {"json-huge": huge, "endless": endless, "extensions": extensions, "gzip-bomb": gzip_bomb}
 ENCODED = {
     "gzip-corrupt": change(lambda truth: gzip.compress(text(truth))[:20] + b"\0" * 40, "Content-Encoding: gzip"),
     "encoding-unknown": change(lambda truth: bytes(byte ^ 0x5A for byte in text(truth)), "Content-Encoding: x-klingon"),
@@ -286,5 +299,5 @@ HALF = {
     "half-status-line": raw(lambda truth: b"HTTP/1.1 20"),
     "half-headers": raw(lambda truth: b"HTTP/1.1 200 OK\r\nContent-Le"),
 }
-INTERIM = {"1xx-flood": flood_of_hints, "101": other_protocol}
+INTERIM = {"1xx-flood": flood_of_hints, "1xx-torrent": torrent_of_hints, "101": other_protocol}
 GONE = {"reset": reset, "close": close}

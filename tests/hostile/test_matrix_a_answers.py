@@ -158,7 +158,7 @@ async def test_a04_an_answer_of_great_depth_leaves_the_job_in_doubt_in_no_time(t
     assert quickest <= 0.1
 
 
-@pytest.mark.parametrize("fault", ["json-huge", "endless"])
+@pytest.mark.parametrize("fault", ["json-huge", "endless", "extensions"])
 async def test_a05_an_answer_without_an_end_is_cut_off_and_leaves_the_job_in_doubt(trial, fault):
     async with trial(seconds=1) as t:
         error = await doubted(t, TOO_LARGE[fault], "too_large", http_status=200)
@@ -350,12 +350,20 @@ async def test_a13_an_answer_that_is_not_http_leaves_the_job_in_doubt_and_is_no_
     assert (type(error.cause), error.cause.http_status) == (ResponseLostError, None)
 
 
+GIVEN_UP = {
+    "1xx-flood": (ResponseLostError, "timeout", None),
+    "1xx-torrent": (ProtocolError, "too_large", None),
+    "101": (GatewayUnavailableError, "HTTP_101", 101),
+}
+
+
 @pytest.mark.parametrize("fault", INTERIM)
 async def test_a14_interim_answers_leave_the_job_in_doubt_by_its_deadline(trial, fault):
-    code, status = {"1xx-flood": ("timeout", None), "101": ("HTTP_101", 101)}[fault]
+    cause, code, status = GIVEN_UP[fault]
     async with trial(seconds=0.5, timeouts=QUICK) as t:
         error = await doubted(t, INTERIM[fault], code, http_status=status)
-    assert type(error.cause) is {"1xx-flood": ResponseLostError, "101": GatewayUnavailableError}[fault]
+        assert t.ledger.sent["api"] <= MOST_SENT
+    assert type(error.cause) is cause
 
 
 # Task ids.

@@ -63,7 +63,7 @@ from kling_async.errors import KlingError, ResponseLostError
 from kling_async.network import Fence
 from kling_async.sandbox import Sandbox, ThreadedServer, ends_after, hang_after_accept
 from kling_async.sandbox import slow as late
-from kling_async.transport import AiohttpTransport, _FencedConnector
+from kling_async.transport import AiohttpTransport, _ApiConnector
 from kling_async.wire import HttpRequest
 
 EVERY = bool(os.environ.get("KLING_EVERY_FAULT"))
@@ -261,7 +261,7 @@ def test_h01_an_aiohttp_that_writes_past_the_fence_is_found_out(monkeypatch, loo
             finally:
                 await transport.close()
 
-    monkeypatch.delattr(_FencedConnector, "connect")
+    monkeypatch.delattr(_ApiConnector, "connect")
     error, sent = on_loop(loop, send())
     assert isinstance(error, ResponseLostError)
     assert sent is True

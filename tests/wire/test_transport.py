@@ -292,6 +292,54 @@ async def test_an_endless_answer_stops_at_the_cap():
     assert server.sent < 16 * MAX_BODY
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+FLOODS = {
+    "interim answers": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 1000),
+    "one endless extension": (CHUNKED + b"1;", b"x" * 0x10000),
+    "an extension for each byte": (CHUNKED, (b"1;" + b"x" * 8000 + b"\r\n \r\n") * 8),
+    "quoted extensions": (CHUNKED, (b'1;a="' + b"y" * 8000 + b'"\r\n \r\n') * 8),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize("request_", [POST, GET], ids=["submit", "look"])
+async def test_what_aiohttp_swallows_without_a_count_stops_at_the_cap(name, request_):
+    head, flood = FLOODS[name]
+
+    async def endless(server, reader, writer):
+        await read_request(reader)
+        writer.write(head)
+        while True:
+            writer.write(flood)
+            await writer.drain()
+            server.sent += len(flood)
+
+    async with raw_server(endless) as server:
+        transport = AiohttpTransport(server.url, connect=1.0, connections=4)
+        fence = Fence() if request_ is POST else None
+        begun = time.monotonic()
+        with pytest.raises(KlingError) as caught:
+            await transport.send(request_, timeout=20, fence=fence, fresh=fence is not None)
+        await transport.close()
+    assert time.monotonic() - begun < 5
+    assert (type(caught.value), caught.value.code) == (ProtocolError, "too_large")
+    assert server.sent < 16 * MAX_BODY
+
+
+async def test_an_answer_in_the_smallest_pieces_is_read():
+    body = b'{"a":"' + b"x" * (MAX_BODY - 8) + b'"}'
+    framed = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    async with raw_server(CHUNKED + framed + b"0\r\n\r\n") as server:
+        response = await send(server.url, timeout=20)
+    assert response.body == body
+
+
+async def test_the_cap_is_of_one_answer_and_not_of_a_connection():
+    async with raw_server(answer(b"x" * MAX_BODY)) as server:
+        response = await send(server.url, GET, fresh=False, times=20, timeout=5)
+    assert (len(response.body), server.connections) == (MAX_BODY, 1)
+
+
 async def test_a_refusal_with_a_huge_body_is_still_a_refusal():
     async with raw_server(answer(b"x" * (3 * MAX_BODY), "400 Bad Request")) as server:
         response = await send(server.url, timeout=5)

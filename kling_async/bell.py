@@ -1,10 +1,14 @@
 """Waiting until something has changed, or has come to its end whatever happens to who waits."""
 
 import asyncio
+import errno
+import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor, Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 ENDINGS = 5.0
@@ -87,12 +91,41 @@ async def carried_out(begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
     task.result()
 
 
+class _Daemons(Executor):
+    """Gives each piece of work a thread of its own, for which no program waits at its end.
+
+    Ctrl-C that strikes while work is handed to a thread may leave a lock of it taken for ever. An event loop would wait
+    for such a thread of its own executor when it closes, and so would the interpreter.
+    """
+
+    def submit(self, work: Callable[P, T], /, *given: P.args, **named: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        run = partial(_run, future, partial(work, *given, **named))
+        try:
+            threading.Thread(target=run, name="kling-work", daemon=True).start()
+        except RuntimeError:  # so it is told that the system has no room for another
+            raise OSError(errno.EAGAIN, "no thread can be started") from None
+        return future
+
+
+_DAEMONS = _Daemons()
+
+
+def _run(future: Future[T], work: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - is raised where the future is awaited
+        future.set_exception(error)
+
+
 async def in_thread(work: Callable[..., T], *arguments: Any) -> T:
     """Do something in a thread, to its end: a thread cannot be cancelled, and must not go on behind our back.
 
     A cancelled one is waited for only so long: see `ENDINGS`.
     """
-    future = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments))
+    future = asyncio.get_running_loop().run_in_executor(_DAEMONS, partial(work, *arguments))
     cancelled = await ended(future, ENDINGS)
     if not future.done():
         future.add_done_callback(lambda late: late.cancelled() or late.exception())

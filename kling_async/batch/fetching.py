@@ -14,6 +14,7 @@ from kling_async.batch.entry import Entry
 from kling_async.batch.journal import Journal
 from kling_async.batch.record import Record
 from kling_async.batch.states import Step
+from kling_async.bell import in_thread
 from kling_async.download import digest_of_file, file_name, is_taken
 from kling_async.errors import DownloadError, KlingError
 from kling_async.kept import Kept, boot_id
@@ -87,7 +88,7 @@ class Fetching:
 
     async def _is_there(self, entry: Entry, target: Path) -> bool:
         """Tell whether the whole video stands under its name already: the program ended right before it said so."""
-        if not _is_as_long(target, entry) or await asyncio.to_thread(digest_of_file, target) != entry.sha256:
+        if not _is_as_long(target, entry) or await in_thread(digest_of_file, target) != entry.sha256:
             return False
         _part_of(target).unlink(missing_ok=True)
         return True
@@ -100,7 +101,7 @@ class Fetching:
         part = _part_of(target)
         if not _is_as_long(part, entry):
             return kept
-        if await asyncio.to_thread(digest_of_file, part) != entry.sha256:
+        if await in_thread(digest_of_file, part) != entry.sha256:
             return None
         return evolve(kept or Kept("", ""), total=entry.size)
 

@@ -5,7 +5,9 @@ stream, in the code of a task, in the block.
 """
 
 import asyncio
+import gc
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -84,7 +86,18 @@ async def main(url, place, where):
         say(unfinished=[repr(job) for job in session.jobs if not job.done()])
 
 
+def tell_lost_steps(*_):
+    """Say which asyncio tasks will never go on: what they waited for is there, and their next step is gone.
+
+    A second Ctrl-C is raised wherever the event loop happens to be. Where it has just taken a step off its queue, that
+    is lost, and `asyncio.run` itself waits for the task for ever.
+    """
+    tasks = [each for each in gc.get_objects() if isinstance(each, asyncio.Task) and not each.done()]
+    say(lost_steps=[task.get_name() for task in tasks if task._fut_waiter is not None and task._fut_waiter.done()])
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR1, tell_lost_steps)
     loop_name, url, directory, *where = sys.argv[1:]
     with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
         runner.run(main(url, Path(directory), where[0] if where else ""))

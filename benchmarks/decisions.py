@@ -118,8 +118,8 @@ DECISIONS = {
         (
             Change(
                 "kling_async/transport.py",
-                "            failure = self._failure(error, fence)",
-                "            raise self._failure(error, fence) from error",
+                "            failure = self._failure(error, ahead)",
+                "            raise self._failure(error, ahead) from error",
             ),
         ),
         ("tests/wire/test_transport.py", "tests/secrets"),

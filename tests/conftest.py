@@ -3,6 +3,7 @@
 import ipaddress
 import logging
 import os
+import signal
 import socket
 
 import pytest
@@ -17,6 +18,21 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def signals_arrive():
+    """Let what tests start be interrupted and hung up on.
+
+    A program inherits what is ignored: hangups under nohup, and Ctrl-C where a shell starts it in the background.
+    """
+    before = [
+        (signal.SIGINT, signal.signal(signal.SIGINT, signal.default_int_handler)),
+        (signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL)),
+    ]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

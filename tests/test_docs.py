@@ -13,7 +13,7 @@ from kling_async.wire import HttpResponse
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEST_COMMAND = "sh .ci/setup && .venv/bin/python -m pytest"
+TEST_COMMAND = "sh .ci/setup && .venv/bin/python -m pytest -n auto --dist worksteal"
 
 
 def blocks(page, language):

@@ -84,15 +84,7 @@ def no_run_left_behind():
 
 
 @pytest.fixture(scope="module", autouse=True)
-def hangups():
-    """Let SIGHUP reach what is started here: programs inherit what is ignored, and under nohup that is."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def nursery(hangups):
+def nursery(signals_arrive):
     """What makes the runs, until the last test of this file."""
     yield
     NURSERY.close()

@@ -20,6 +20,8 @@ from lifetime_watch import live
 
 from kling_async.batch import State
 
+pytestmark = pytest.mark.usefixtures("signals_arrive")
+
 HERE = Path(__file__).parent
 MOMENTS = int(os.environ.get("KLING_INTERRUPTS", "10"))
 """Moments at which a program is interrupted, of each kind and on each event loop."""

@@ -39,10 +39,6 @@ class Conversations:
         self.transport = transport
         self._heard = heard
 
-    @property
-    def _secret(self) -> str:
-        return secret_of(self.gateway)  # asked for each time: no attribute but the gateway's own holds it
-
     async def hold(
         self, exchange: Exchange[T], *, timeout: float, fence: Fence | None = None, fresh: bool = False
     ) -> T:
@@ -83,18 +79,22 @@ class Conversations:
     def clean(self, error: KlingError) -> KlingError:
         """Return a fresh error that names the gateway and holds no trace of the key."""
         named = error.evolve(gateway=error.gateway or self.gateway.name)
-        return named.scrubbed(self._secret) if self._secret else named
+        secret = secret_of(self.gateway)  # asked for each time: no attribute but the gateway's own holds it
+        return named.scrubbed(secret) if secret else named
 
     def betrays(self, text: str) -> bool:
         """Tell whether a text of the gateway's holds the whole key, and must not be shown, stored or sent."""
-        return repeats(text, self._secret)
+        return repeats(text, secret_of(self.gateway))
 
     def cleaned(self, snapshot: Snapshot) -> Snapshot:
         """Return a snapshot whose words and raw answer hold no trace of the key."""
-        if not self._secret or not (snapshot.raw or snapshot.message or snapshot.code):
-            return snapshot
-        told = {name: getattr(snapshot, name) for name in ("raw", "message", "code", "raw_status")}
-        return evolve(snapshot, **scrub(told, self._secret)) if mentions(told, self._secret) else snapshot
+        secret = secret_of(self.gateway)
+        told = {name: value for name in _TOLD if (value := getattr(snapshot, name))} if secret else {}
+        return evolve(snapshot, **scrub(told, secret)) if mentions(told, secret) else snapshot
+
+
+_TOLD = ("raw", "message", "code", "raw_status", "prompt")
+"""What a snapshot repeats of an answer."""
 
 
 def secret_of(gateway: Gateway) -> str:

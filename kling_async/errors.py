@@ -163,6 +163,8 @@ class KlingError(Exception):
             for name in ("message", "code", "field", "request_id", "raw")
             if isinstance(getattr(self, name), str)
         }
+        if self.task_id is not None and repeats(self.task_id, secret):
+            changes["task_id"] = None  # masked, it would be another id
         if self.cause is not None:
             changes["cause"] = self.cause.scrubbed(secret)
         return self.evolve(**changes)
@@ -194,7 +196,7 @@ def mentions(value: Any, secret: str) -> bool:
 
 def repeats(text: str, secret: str) -> bool:
     """Tell whether a text holds the whole of `secret`; how it begins may be how anything of the gateway's begins."""
-    return len(secret) >= BEGINNING and secret.lower() in text.lower()
+    return len(secret) >= BEGINNING and traces_of(secret).whole_in(text)
 
 
 def _mentioned(value: Any, traces: Traces) -> bool:

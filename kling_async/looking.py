@@ -126,6 +126,7 @@ class Looking:
         now = engine.now()
         if job.unknown_since is None:
             job.unknown_since = job.accepted_at if job.polls <= 1 and job.accepted_at is not None else now
+            return job.done()  # once is never enough: the next look has a connection of its own
         if job.done() or now - job.unknown_since < NOT_FOUND_GRACE:
             return job.done()
         engine.fail(job, error.evolve(task_id=job.task_id, charged=job.charged()), Status.IN_PROGRESS)

@@ -579,7 +579,7 @@ class KlingSession:
         """Ask the gateway for the video again, for a URL that has not expired."""
         engine = self._here()
         try:
-            found = await engine.control(self.gateway.poll([video.task_id]))
+            found = await engine.control(self.gateway.poll([video.task_id]), fresh=True)
         except NotFoundError:
             return None
         except KlingError as error:

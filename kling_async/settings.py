@@ -216,7 +216,7 @@ def rate_limits(rate: Rate) -> tuple[RateLimit, ...]:
 def positive_seconds(name: str, value: Any) -> float | None:
     """Return a number of seconds above 0, or None. Raises `ConfigurationError` for anything else."""
     sound = isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
-    if value is None or sound:
+    if value is None or (sound and (value <= _ENDLESS or value == float("inf"))):
         return None if value is None else float(value)
     raise ConfigurationError(f"{name} must be a number of seconds above 0 or None, not {value!r}", field=name)
 

@@ -5,6 +5,9 @@ import hashlib
 import json
 import logging
 import math
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kling_async import failpoints
@@ -46,7 +49,7 @@ class Submitting:
 
     async def send(self, job: TaskFuture) -> None:
         """Send one job and act on what comes back; whatever happens, the job does not hang."""
-        fence = Fence(before=job.record.intent if job.record is not None else None)
+        fence = Fence(before=self._before(job))
         try:
             await self._send(job, fence)
         except asyncio.CancelledError:
@@ -56,6 +59,21 @@ class Submitting:
             gateway = self._engine.gateway
             tell_mishap(f"the adapter {gateway.name} returned something odd", error, gateway)
             self._end(job, ProtocolError(f"the adapter failed: {type(error).__name__}", code="adapter"), fence)
+
+    def _before(self, job: TaskFuture) -> Callable[[], Awaitable[None]] | None:
+        """Return what has to happen before the first byte of a job leaves."""
+        if job.record is not None:
+            return job.record.intent
+        return partial(self._keep_young, job) if self._engine.gateway.dedupes_by_key else None
+
+    async def _keep_young(self, job: TaskFuture) -> None:
+        """Keep back what the gateway may not recognise any more: it would be made, and paid for, twice."""
+        now = time.time()
+        if job.lost is None:
+            job.first_sent = now
+        elif not 0 <= now - job.first_sent < self._engine.gateway.dedupes_for:
+            words = "the gateway may have forgotten the key under which this was sent before"
+            raise ProtocolError(words, gateway=self._engine.gateway.name, code="old_key")
 
     async def _send(self, job: TaskFuture, fence: Fence) -> None:
         engine = self._engine
@@ -134,7 +152,7 @@ class Submitting:
             await self._resolve(job, error, sent_at)
         else:
             if fence.sent and error.charged != "no":
-                job.lost = error
+                job.lost, job.losses = error, job.losses + 1
             _postpone(job)
             if job.withdrawn != "no":
                 engine.drop(job)
@@ -162,7 +180,7 @@ class Submitting:
     def stop(self, error: KlingError) -> None:
         """The key was refused: nothing that is not sent yet will be sent."""
         self._engine.gate.account.stopped = error
-        self._engine.fail_queued(lambda _: error)
+        self._engine.fail_queued(lambda _: error.evolve(stage="submit"))
 
     def _again(self, job: TaskFuture, error: KlingError, sent_at: float) -> None:
         """Send the job again later, unless it has been refused often enough while nothing else moved."""
@@ -176,7 +194,8 @@ class Submitting:
         if job.moved != account.accepts:
             job.refusals, job.moved = 0, account.accepts
         job.refusals += not busy
-        if job.refusals >= policy.attempts and not busy:
+        # What was lost may have been executed each time: that others are accepted is no reason to go on.
+        if job.losses >= policy.attempts or (job.refusals >= policy.attempts and not busy):
             engine.fail(job, error.evolve(attempts=job.attempts))
         elif engine.closing:
             engine.fail(job, SessionClosedError(gateway=engine.gateway.name))

@@ -79,11 +79,13 @@ class TaskFuture:
         "deadline",
         "due",
         "expiry",
+        "first_sent",
         "key",
         "kind",
         "last_error",
         "looked_at",
         "looking",
+        "losses",
         "lost",
         "missed",
         "moved",
@@ -144,6 +146,8 @@ class TaskFuture:
         self.withdrawn: Literal["no", "unsent", "yes"] = "no"
         self.last_error: KlingError | None = None
         self.lost: KlingError | None = None
+        self.losses = 0
+        self.first_sent = 0.0
         self.unknown_since: float | None = None
         self.record: Recorder | None = None
 

@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from functools import lru_cache
+from html.entities import html5
 from itertools import accumulate
 
 MASK = "***"
@@ -14,9 +15,10 @@ CUT_OFF = 6
 _GAP = r"(?:\s|\\[nrt]){0,4}"
 _ESCAPE = r"\\\\{0,7}"
 _UNIT = re.compile(r"\\+|.")
-_NAMES = {'"': "quot", "&": "amp", "'": "apos", "<": "lt", ">": "gt"}
+_LINE_END = r"(?:\r?\n|(?:\\r)?\\n)?"
 _BASE64 = {"+": r"(?:[+\-]|%2[bB])", "/": r"(?:\\?/|_|%2[fF])"}
-_MORE_BASE64 = r"(?:[A-Za-z0-9+/_=\-]|%2[bfBF]|%3[dD]|\\/)*"
+_MORE_BASE64 = rf"(?:{_LINE_END}(?:[A-Za-z0-9+/_=\-]|%2[bfBF]|%3[dD]|\\/))*"
+_MORE = ("[0-9a-fA-F]*", *[_MORE_BASE64] * 3)
 
 
 class Traces:
@@ -28,7 +30,7 @@ class Traces:
     and one of fewer than 6 not at all: nobody has such a key, and it may be a part of any word.
     """
 
-    __slots__ = ("_hint", "_others", "_rest", "_start")
+    __slots__ = ("_hint", "_others", "_rest", "_start", "_whole")
 
     def __init__(self, secret: str) -> None:
         units = _UNIT.findall(secret)
@@ -36,7 +38,8 @@ class Traces:
         first = _GAP.join(map(_spelled, units[:cut]))
         others = []
         if len(secret) >= BEGINNING:
-            others.append(_disguises(secret[:BEGINNING].encode()))
+            ways = _disguises(secret[:BEGINNING].encode())
+            others.append("|".join(way + more for way, more in zip(ways, _MORE, strict=True)))
         # Every trace begins with one of these; most texts hold none, and need no other look.
         self._hint = re.compile("|".join([first, *others]))
         if len(secret) > CUT_OFF:
@@ -45,12 +48,17 @@ class Traces:
         self._start = re.compile(_GAP.join(map(_spelled, units[:begun])))
         self._rest = tuple(units[begun:])
         self._others = tuple(map(re.compile, others))
+        self._whole = re.compile("|".join([re.escape(secret), *_disguises(secret.encode())]), re.IGNORECASE)
 
     def found_in(self, text: str) -> bool:
         """Tell whether `masked` would change a text."""
         if self._hint.search(text) is None:
             return False
         return any(pattern.search(text) for pattern in (self._start, *self._others))
+
+    def whole_in(self, text: str) -> bool:
+        """Tell whether a text holds the whole secret: plain, in Base64 or as hexadecimal digits, on one line."""
+        return self._whole.search(text) is not None
 
     def masked(self, text: str) -> str:
         """Return a text with every trace in it replaced by `***`."""
@@ -67,12 +75,13 @@ class Traces:
 
     def _end_of(self, text: str, end: int) -> int:
         """Return where a trace ends whose beginning ends at `end`."""
+        ends = {end}  # "%25" may be "%" in disguise, or "%" before "25"
         for unit in self._rest:
-            found = _next(unit).match(text, end)
-            if found is None:
+            reached = {found.end() for at in ends for way in _next(unit) if (found := way.match(text, at))}
+            if not reached:
                 break
-            end = found.end()
-        return end
+            ends = reached
+        return max(ends)
 
 
 _QUERY = re.compile(r"(https?:[^\s?\"'<>]{1,8192})\?[^\s\"'<>]*")
@@ -90,8 +99,8 @@ def traces_of(secret: str) -> Traces:
 
 
 @lru_cache(maxsize=512)
-def _next(unit: str) -> re.Pattern[str]:
-    return re.compile(_GAP + _spelled(unit))
+def _next(unit: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    return re.compile(_GAP + re.escape(unit)), re.compile(_GAP + _spelled(unit, plain_last=True))
 
 
 def _within(units: list[str], length: int) -> int:
@@ -100,7 +109,7 @@ def _within(units: list[str], length: int) -> int:
     return max(1, sum(end <= length for end in ends))
 
 
-def _spelled(unit: str) -> str:
+def _spelled(unit: str, *, plain_last: bool = False) -> str:
     """Return a pattern of all the ways to write one character, or several backslashes in a row.
 
     Each way begins with a plain character where it can: `re` then skips what begins otherwise quickly, as it does not
@@ -109,25 +118,29 @@ def _spelled(unit: str) -> str:
     char, times = unit[0], len(unit)
     code = _either_case(f"{ord(char):02x}")
     ways = [rf"%(?:25){{0,4}}{code}", rf"{_ESCAPE}u00{code}", rf"{_ESCAPE}x{code}"]
-    ways += [rf"&#0{{0,4}}{ord(char)};", rf"&#[xX]0{{0,4}}{code};"]
-    if char in _NAMES:
-        ways.append(f"&{_NAMES[char]};")
+    ways.append(rf"&(?:amp;){{0,2}}(?:#0{{0,8}}{ord(char)}|#[xX]0{{0,8}}{code}|{'|'.join(_named(char))});?")
     if char == "\\":
         return rf"(?:(?:{'|'.join(ways)}){{{times}}}|\\{{{times},{8 * times}}})"
     if not char.isalnum():
         ways.append(rf"{_ESCAPE}{re.escape(char)}")
-    return f"(?:{'|'.join([*dict.fromkeys(map(re.escape, (char, char.swapcase()))), *ways])})"
+    plain = [*dict.fromkeys(map(re.escape, (char, char.swapcase())))]
+    return f"(?:{'|'.join([*ways, *plain] if plain_last else [*plain, *ways])})"
+
+
+def _named(char: str) -> list[str]:
+    """Return the names that HTML has for a character, without `&` and `;`."""
+    return [name.removesuffix(";") for name, value in html5.items() if value == char and name.endswith(";")] or ["#-"]
 
 
 def _either_case(digits: str) -> str:
     return "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in digits)
 
 
-def _disguises(beginning: bytes) -> str:
-    """Return a pattern for Base64 and hexadecimal digits that begin, or go on, with these bytes."""
-    ways = [f"{_either_case(beginning.hex())}[0-9a-fA-F]*"]
-    for before in range(3):  # where in a group of three the secret begins
-        text = b64encode(b"\0" * before + beginning).decode()
-        sure = text[(before * 8 + 5) // 6 : (before + len(beginning)) * 8 // 6]
-        ways.append("".join(_BASE64.get(char, char) for char in sure) + _MORE_BASE64)
-    return "|".join(ways)
+def _disguises(secret: bytes) -> list[str]:
+    """Return patterns for these bytes as hexadecimal digits, and in Base64 wherever in a group of three they begin."""
+    ways = [_either_case(secret.hex())]
+    for before in range(3):
+        text = b64encode(b"\0" * before + secret).decode()
+        sure = text[(before * 8 + 5) // 6 : (before + len(secret)) * 8 // 6]
+        ways.append(_LINE_END.join(_BASE64.get(char, char) for char in sure))
+    return ways

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import io
+import select
 import socket
 import ssl
 import time
@@ -42,6 +43,7 @@ class _Metered(ResponseHandler):
     """
 
     room = MAX_ANSWER
+    used = False
 
     def data_received(self, data: bytes) -> None:
         self.room -= len(data)
@@ -69,7 +71,11 @@ _ahead: ContextVar[_Ahead] = ContextVar("ahead")
 
 
 class _ApiConnector(aiohttp.TCPConnector):
-    """Hands a connection out only once the fence ahead has let the request pass; nothing is written before that."""
+    """Hands a connection out only once the fence ahead has let the request pass; nothing is written before that.
+
+    A pooled one that holds something already is not handed out: nobody asked for it, and it would be taken for the
+    answer to the next request.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -79,18 +85,37 @@ class _ApiConnector(aiohttp.TCPConnector):
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        connection = await super().connect(req, traces, timeout)
+        while _speaks_first(connection := await super().connect(req, traces, timeout)):
+            connection.close()
         ahead = _ahead.get()
         try:
-            assert isinstance(connection.protocol, _Metered)  # noqa: S101 - made by our factory
-            ahead.protocol = connection.protocol
-            ahead.protocol.room = MAX_ANSWER
+            ahead.protocol = _metered(connection)
+            ahead.protocol.room, ahead.protocol.used = MAX_ANSWER, True
             if ahead.fence is not None:
                 await ahead.fence.pass_through()
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _metered(connection: Connection) -> _Metered:
+    protocol = connection.protocol
+    assert isinstance(protocol, _Metered)  # noqa: S101 - made by our factory
+    return protocol
+
+
+def _speaks_first(connection: Connection) -> bool:
+    """Tell whether something has come in on a connection since its last answer."""
+    protocol = _metered(connection)
+    if not protocol.used or protocol.transport is None:
+        return False
+    file = protocol.transport.get_extra_info("socket")
+    if protocol.should_close or file is None or not hasattr(select, "poll"):
+        return protocol.should_close
+    waiting = select.poll()
+    waiting.register(file.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 class AiohttpTransport:

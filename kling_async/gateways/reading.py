@@ -145,7 +145,7 @@ def _collect(value: Any, found: dict[str, None], depth: int = 0) -> None:
     if isinstance(value, str):
         text = value.strip()
         if text[:1] in ("[", "{"):
-            _collect(_document(text), found, depth + 1)
+            _collect(document(text), found, depth + 1)
         elif len(text) <= MAX_URL and text.isprintable() and _SCHEME.fullmatch(text):
             found.setdefault(text)
     elif isinstance(value, list):
@@ -169,7 +169,8 @@ def urls_in(*places: object) -> tuple[str, ...]:
     return tuple(found)[:MAX_URLS]
 
 
-def _document(text: str) -> JSON:
+def document(text: str) -> JSON:
+    """Return the JSON document that a string holds, or None."""
     try:
         return read_json(text.encode("utf-8", "surrogatepass"))
     except ProtocolError:
@@ -183,9 +184,9 @@ def unwrapped(text: str) -> tuple[str | None, str]:
     """
     if not text.lstrip().startswith("{"):
         return None, text
-    document = mapping(_document(text))
-    inner = mapping(document.get("error")) or document
-    message = words(inner.get("message")) or words(document.get("error"))
+    read = mapping(document(text))
+    inner = mapping(read.get("error")) or read
+    message = words(inner.get("message")) or words(read.get("error"))
     if message is None:
         return None, text
     return words(inner.get("status"), 100) or text_code(inner.get("code")), message

@@ -18,6 +18,7 @@ from kling_async.errors import (
     UnsupportedError,
 )
 from kling_async.gateways.reading import (
+    document,
     ids_in,
     is_ok,
     mapping,
@@ -28,6 +29,7 @@ from kling_async.gateways.reading import (
     text_code,
     words,
 )
+from kling_async.results import Status
 from kling_async.wire import JSON, HttpResponse, is_task_id
 
 _BY_STATUS: Mapping[int, type[KlingError]] = {
@@ -103,11 +105,11 @@ def unreadable(
     )
 
 
-def body_of(gateway: str, response: HttpResponse) -> JSON:
+def body_of(gateway: str, response: HttpResponse, *, submitting: bool = False) -> JSON:
     """Return the JSON of a 2xx answer.
 
-    Raises `ProtocolError` for one that is not JSON, and a refusal without details for any other status whose
-    body says nothing readable.
+    Raises `ProtocolError` for one that is not JSON, and a refusal without details for any other status whose body says
+    nothing readable, unless it is one to a paid POST and names a task even so.
     """
     try:
         return response.json()
@@ -115,7 +117,19 @@ def body_of(gateway: str, response: HttpResponse) -> JSON:
         found = error
     if 200 <= response.status < 300:
         raise found.evolve(gateway=gateway, http_status=response.status)
+    if submitting and _refuses_by_status(response) and _TASK_NAME.search(response.body.replace(b"\0", b"")):
+        told = "the gateway refused the request and named a task at once"
+        raise unreadable(gateway, response, "contradiction", told)
     raise refusal(gateway, response)
+
+
+def _refuses_by_status(response: HttpResponse) -> bool:
+    """Tell whether a status alone would be believed as a refusal: a 4xx but 408."""
+    return 400 <= response.status < 500 and error_class(response.status) is not GatewayUnavailableError
+
+
+# As JSON in any encoding that ASCII shines through has it, whole or cut off.
+_TASK_NAME = re.compile(rb"""["'](?:task|job)_?id["']\s*:\s*["'\d]""", re.IGNORECASE)
 
 
 def opened(
@@ -134,10 +148,12 @@ def opened(
             A code decides only among refusals (4xx): with a 5xx nobody knows what was done.
         submitting: the answer is to a paid POST, so a refusal that names a task is a contradiction.
     """
-    body = body_of(gateway, response)
+    body = body_of(gateway, response, submitting=submitting)
     if not isinstance(body, dict):
         if 200 <= response.status < 300:
             raise unreadable(gateway, response, "bad_shape", "the gateway's answer is not an object")
+        if submitting and _refuses_by_status(response):
+            no_contradiction(gateway, response, body)
         raise refusal(gateway, response)
     status = meant_status(response, body)
     if 200 <= status < 300:
@@ -227,8 +243,8 @@ def _status_in(code: object) -> int | None:
 
 
 def _refuses(body: Mapping[str, Any]) -> bool:
-    """Tell whether a 2xx answer says no in words that are understood: an error, a failure, or an HTTP status."""
-    return _tells_of_error(body) or body.get("success") is False or _status_in(body.get("code")) is not None
+    """Tell whether a 2xx answer says no as an HTTP status does; mere words may tell of a fault behind the gateway."""
+    return any(_status_in(place.get("code")) for place in (body, mapping(body.get("error"))))
 
 
 def _tells_of_both(body: Mapping[str, Any]) -> bool:
@@ -244,14 +260,20 @@ def _tells_of_error(body: Mapping[str, Any]) -> bool:
     error = body.get("error")
     if not error or any(name in body for name in ("data", "task_id", "job_id", "id")):
         return False
+    if _has_failed(body) and _status_in(mapping(error).get("code")) is None:
+        return False
     return not isinstance(error, dict) or any(reason_in(error)) or _status_in(error.get("code")) is not None
 
 
-def no_contradiction(gateway: str, response: HttpResponse, body: Mapping[str, Any]) -> None:
+def _has_failed(body: Mapping[str, Any]) -> bool:
+    """Tell whether a body is a task that has come to a bad end; "error" may be the word for the answer itself."""
+    word = body.get("status")
+    return status_of(word) is Status.FAILED and str(word).strip().lower() != "error"
+
+
+def no_contradiction(gateway: str, response: HttpResponse, body: JSON) -> None:
     """Raise `ProtocolError` (contradiction) for a refused submit that names a sound task id all the same."""
-    found = [*_named_within(body)]
-    # A bare `id` beside the data may be anything's; with a status word beside it, it is a task's.
-    found += [record(body.get("data")).get("id"), body.get("id") if status_of(body.get("status")) else None]
+    found = [*_named_within(body), record(mapping(body).get("data")).get("id")]
     texts = [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in found]
     named = next((value for value in texts if is_task_id(value)), None)
     if named is not None:
@@ -260,13 +282,23 @@ def no_contradiction(gateway: str, response: HttpResponse, body: Mapping[str, An
 
 
 def _named_within(value: object, depth: int = 4) -> Iterator[object]:
-    """Yield what is called `task_id` or `job_id` in a body, down to a few levels; an echoed request names no task."""
+    """Yield what a body calls a task by, down to a few levels; an echoed request names no task.
+
+    A bare `id` may be anything's; with a status word beside it, it is a task's.
+    """
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        value = document(value)
     if isinstance(value, dict):
-        yield from (value[name] for name in ("task_id", "job_id") if name in value)
+        yield from (part for name, part in value.items() if _plain(name) in ("taskid", "jobid"))
+        yield value.get("id") if status_of(value.get("status")) else None
         value = [part for name, part in value.items() if name != "request"]
     if isinstance(value, list) and depth:
         for part in value[:100]:
             yield from _named_within(part, depth - 1)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def required_id(gateway: str, response: HttpResponse, *candidates: object, numbers: bool = True) -> str:

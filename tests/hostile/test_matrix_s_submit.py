@@ -317,6 +317,23 @@ async def test_s10_an_answer_that_nobody_asked_for_is_nobodys(trial, tmp_path, g
         assert (t.ledger.accepted, len(t.ledger.submits)) == (4, 4)
 
 
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+async def test_s10_a_key_that_is_refused_unasked_stops_nothing(trial, status):
+    async def haunted(visit):
+        await show(visit)
+        await asyncio.sleep(0.005)
+        with contextlib.suppress(ConnectionError):
+            await visit.say({"code": int(status[:3]), "message": "no such key"}, status)
+        return True
+
+    async with trial(seconds=3, running_looks=3) as t:
+        t.gateway.on("status", haunted, times=0)
+        for _ in range(4):
+            _, outcome = await t.one()
+            assert outcome.ok
+        assert (t.ledger.accepted, len(t.ledger.submits)) == (4, 4)
+
+
 # Refusals.
 
 HOSTILE = f"\x1b[2J\u202e<script>\r\nlog forged</script>\x00 your key {KEY} " + "x" * 10_000

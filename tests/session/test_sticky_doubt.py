@@ -1,6 +1,7 @@
 """A submit whose answer was lost may have been accepted, whatever is answered to a later one."""
 
 import asyncio
+import time
 
 import pytest
 from virtual import VirtualSession
@@ -94,6 +95,63 @@ async def test_a_request_that_is_still_being_executed_is_asked_for_until_its_ans
     for_ever.script(answer(said, status=409), on="submit")
     async with VirtualSession(for_ever, gateway="apimart", retry=POLICY) as session:
         assert doubtful(await session.submit(TextToVideo("a")).outcome())
+
+
+@pytest.fixture
+def wall(monkeypatch):
+    """The wall clock that keys grow old by, in seconds from where it was."""
+
+    class Wall:
+        leap = 0.0
+
+        def time(self):
+            return time.time() + self.leap
+
+    made = Wall()
+    monkeypatch.setattr("kling_async.submitting.time", made)
+    return made
+
+
+@pytest.mark.parametrize(("leap", "posts"), [(0.0, 2), (3500.0, 2), (3600.0, 1), (30_000.0, 1), (-60.0, 1)])
+async def test_a_key_that_the_gateway_may_have_forgotten_is_not_sent_again(wall, leap, posts):
+    """The machine slept, or its clock was set, between the lost answer and the next try."""
+    sandbox = Sandbox()
+    sandbox.next(drop_after_accept())
+    slow = RetryPolicy(attempts=3, initial=20, maximum=20)
+    async with VirtualSession(sandbox, gateway="apimart", retry=slow) as session:
+        future = session.submit(TextToVideo("a"))
+        await asyncio.sleep(0.09)
+        wall.leap = leap
+        outcome = await future.outcome()
+    assert len(session.wire.times("POST")) == posts
+    assert isinstance(outcome, Success) if posts == 2 else doubtful(outcome)
+
+
+async def test_a_key_begins_to_grow_old_with_the_first_answer_that_was_lost(wall):
+    sandbox = Sandbox()
+    sandbox.script(drop_after_accept(), on="submit")
+    slow = RetryPolicy(attempts=10, initial=20, maximum=20)
+    async with VirtualSession(sandbox, gateway="apimart", retry=slow) as session:
+        future = session.submit(TextToVideo("a"))
+        for wall.leap in (0.0, 1800.0, 3600.0):
+            await asyncio.sleep(25)
+        assert doubtful(await future.outcome())
+    posts = session.wire.times("POST")
+    assert len(posts) >= 2
+    assert posts[-1] - posts[0] < 50  # from then on the first one is an hour old
+
+
+async def test_answers_that_are_always_lost_are_asked_for_a_bounded_number_of_times_whoever_else_is_accepted():
+    sandbox = Sandbox()
+    sandbox.script(drop_after_accept(), on="submit", prompt="poison")
+    async with VirtualSession(sandbox, gateway="apimart", retry=POLICY, concurrency=5) as session:
+        poisoned = session.submit(TextToVideo("poison"))
+        outcomes = await session.gather([TextToVideo(f"clip {number}") for number in range(50)])
+        assert all(isinstance(outcome, Success) for outcome in outcomes)
+        assert poisoned.done()
+        assert doubtful(await poisoned.outcome())
+    assert poisoned.attempts == POLICY.attempts
+    assert sandbox.ledger.accepted == 51
 
 
 @pytest.mark.parametrize(

@@ -262,6 +262,29 @@ async def test_an_answer_that_nobody_asked_for_is_never_taken_for_that_of_a_paid
         await transport.close()
 
 
+@pytest.mark.parametrize("delay", [None, 0.0, 0.01], ids=["with the answer", "after it", "while idle"])
+async def test_a_pooled_connection_that_speaks_unasked_is_not_used_again(delay):
+    async def play(server, reader, writer):
+        while True:
+            request = await read_request(reader)
+            writer.write(answer(request.split(b" ")[1]))
+            if delay is not None:
+                await writer.drain()
+                await asyncio.sleep(delay)
+            writer.write(answer(b"ghost", "401 Unauthorized"))
+            await writer.drain()
+
+    async with raw_server(play) as server:
+        transport = AiohttpTransport(server.url, connect=1.0, connections=4)
+        for name in (b"/a", b"/b", b"/c", b"/d"):
+            request = HttpRequest("GET", name.decode())
+            response = await transport.send(request, timeout=2, fence=None, fresh=False)
+            assert (response.status, response.body) == (200, name)
+            await asyncio.sleep(0.03)
+        await transport.close()
+    assert server.connections == 4
+
+
 async def test_cookies_are_not_sent_back():
     async with raw_server(answer(headers=["Set-Cookie: a=b; Path=/"])) as server:
         await send(server.url, GET, times=2, fresh=False)

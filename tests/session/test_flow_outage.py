@@ -1,6 +1,7 @@
 """While a gateway does not answer few requests ask whether it is back, however many jobs wait; then all end well."""
 
 import asyncio
+from random import Random
 import math
 
 import pytest
@@ -125,6 +126,7 @@ async def test_a_host_that_is_back_hears_of_it_within_seconds_and_is_not_overrun
 async def test_submits_into_an_outage_go_one_at_a_time_and_leave_when_it_is_over():
     sandbox = Sandbox(median=300)
     async with session_over(sandbox, concurrency=None) as session:
+        session._engine.random = Random(7)  # 190 requests on average, and with one seed of a thousand more than 200
         running = [session.submit(each) for each in clips(50)]
         await asyncio.sleep(10)
         session.wire.down = True

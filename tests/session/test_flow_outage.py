@@ -1,8 +1,8 @@
 """While a gateway does not answer few requests ask whether it is back, however many jobs wait; then all end well."""
 
 import asyncio
-from random import Random
 import math
+from random import Random
 
 import pytest
 from virtual import MemoryTransport, VirtualSession, now

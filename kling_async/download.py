@@ -2,13 +2,9 @@
 
 import asyncio
 import contextlib
-import errno
-import hashlib
-import os
+import io
 import re
 import shutil
-import stat
-import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +17,7 @@ from attrs import define, field
 from kling_async import failpoints
 from kling_async.addresses import allows, checked_url
 from kling_async.bell import in_thread
+from kling_async.disk import discard, file_name, is_missing, measured, open_part, part_of, publish
 from kling_async.errors import AuthenticationError, DownloadError, PermissionDeniedError
 from kling_async.flow.backoff import backoff
 from kling_async.kept import Keeper, Kept, boot_id
@@ -34,18 +31,9 @@ FREE_SPACE_KEPT = 16 * 1024 * 1024
 WRITE_SIZE = 1024 * 1024
 PROGRESS = 64 * 1024
 
-_GONE = (401, 403, 404, 410)
+_PASSING = (408, 412, 416, 425, 429)
+"""Refusals (4xx) that say nothing of the URL; of all others a fresh one may be the cure."""
 _REDIRECTS = (301, 302, 303, 307, 308)
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
-
-
-def file_name(key: str, ending: str = ".mp4", longest: int = 100) -> str:
-    """Return a safe file name for a key of ours: letters, digits and `._-`; changed keys get a hash to stay apart."""
-    flat = unicodedata.normalize("NFKC", key)
-    safe = re.sub(r"[^\w.\-]+", "-", flat, flags=re.ASCII).strip("-. ")[:longest]
-    if not safe or safe != key or _RESERVED.fullmatch(safe):
-        safe = f"{safe or 'video'}-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-    return safe + ending
 
 
 def _error(code: str, message: str, **known: object) -> DownloadError:
@@ -79,6 +67,7 @@ class _Transfer:
         source: where the bytes came from, without the query; another place's file is another file.
         validator: the ETag that `If-Range` needs, or None.
         total: the whole length the server announced, or None.
+        refused: whether the host has answered a range with an error since it sent something.
     """
 
     file: BinaryIO
@@ -87,13 +76,19 @@ class _Transfer:
     source: str = ""
     validator: str | None = None
     total: int | None = None
+    refused: bool = False
 
     def take_up(self, kept: Kept) -> None:
         """Go on where an earlier process stopped."""
-        self.size = self.file.seek(0, os.SEEK_END)
-        self.source, self.validator, self.total = kept.source, kept.validator, kept.total
+        self.size = self.file.seek(0, io.SEEK_END)
+        self.source, self.total = kept.source, kept.total
+        self.validator = kept.validator if _TAG.fullmatch(kept.validator) else None
         if self.total is not None and self.size > self.total:
             self.restart()
+
+    def kept(self) -> Kept | None:
+        """Return what a later process needs to go on; None where it has to begin anew."""
+        return None if self.validator is None else Kept(self.source, self.validator, self.total, boot_id())
 
     @property
     def whole(self) -> bool:
@@ -124,6 +119,7 @@ class Download:
         refresh: asks the gateway for the video again.
         keeper: remembers a broken transfer, so that a later call takes it up; without one its bytes are deleted.
         clean: masks what an error must not hold: it may quote what came instead of a video.
+        betrays: tells whether a text holds what must not be kept.
     """
 
     transport: Transport
@@ -133,6 +129,7 @@ class Download:
     refresh: Callable[[], Awaitable[Video | None]]
     keeper: Keeper | None = None
     clean: Callable[[DownloadError], DownloadError] = lambda error: error
+    betrays: Callable[[str], bool] = lambda text: False
     _failures: int = field(default=0, init=False)
     _farthest: int = field(default=0, init=False)
 
@@ -156,37 +153,40 @@ class Download:
 
     async def run(self, video: Video, target: Path, *, overwrite: bool) -> Path:
         """Fetch the video into `target`; the file appears there only when it is whole."""
-        part = target.with_name(f"{target.name}.part")
-        created = False
+        part = part_of(target)
         failure: DownloadError | None = None
-        kept = self.keeper.kept if self.keeper is not None else None
-        transfer: _Transfer | None = None
         try:
-            with _opened(part, keep=kept is not None) as file:
-                created = True
+            with open_part(part, keep=self.keeper is not None and self.keeper.kept is not None) as file:
                 transfer = _Transfer(file, target.parent)
-                if kept is not None:
-                    transfer.take_up(kept)
-                await self._fetch_whole(video, transfer)
-                if self.keeper is not None:
-                    await self.keeper.checked(*await in_thread(_measured, file))
-                    failpoints.reach("download.checked")
-                await in_thread(partial(_publish, file, part, target, overwrite=overwrite))
-                failpoints.reach("download.renamed")
-        except DownloadError as error:
-            failure = self.clean(error.evolve(task_id=video.task_id, message=unsigned(error.message)))
+                try:
+                    await self._bring(video, transfer, partial(publish, file, part, target, overwrite=overwrite))
+                except DownloadError as error:
+                    failure = self.clean(error.evolve(message=unsigned(error.message)))
+                except OSError as error:
+                    failure = _disk(error, target)
+                finally:
+                    if not (is_missing(target) and self._worth_keeping(transfer, failure)):
+                        discard(file, part)
         except OSError as error:
-            failure = _disk(error, target if created else part).evolve(task_id=video.task_id)
-        finally:
-            if created and not (_missing(target) and self._worth_keeping(transfer, failure)):
-                part.unlink(missing_ok=True)
+            failure = failure or _disk(error, part)
         if failure is not None:
-            raise failure
+            raise failure.evolve(task_id=video.task_id)
         return target
 
-    def _worth_keeping(self, transfer: _Transfer | None, failure: DownloadError | None) -> bool:
+    async def _bring(self, video: Video, transfer: _Transfer, give: Callable[[], None]) -> None:
+        """Fetch the video, see that it is one, and give it its name."""
+        if self.keeper is not None and self.keeper.kept is not None:
+            transfer.take_up(self.keeper.kept)
+        await self._fetch_whole(video, transfer)
+        if self.keeper is not None:
+            await self.keeper.checked(*await in_thread(measured, transfer.file))
+            failpoints.reach("download.checked")
+        await in_thread(give)
+        failpoints.reach("download.renamed")
+
+    def _worth_keeping(self, transfer: _Transfer, failure: DownloadError | None) -> bool:
         """Tell whether a later call can go on with what is there."""
-        if self.keeper is None or transfer is None or not transfer.size or not transfer.validator:
+        if self.keeper is None or not transfer.size or not transfer.validator:
             return False
         return failure is None or failure.code in ("network", "disk", "too_slow", "expired")
 
@@ -242,15 +242,19 @@ class Download:
     async def _one(self, url: str, transfer: _Transfer, *, guarded: bool) -> str | None:
         """Fetch one URL; returns where it redirects to, or None when the body is written."""
         headers = {}
-        if transfer.size and transfer.validator:
+        # A host that has only errors for a range is asked for the whole at last; what is there stays until that comes.
+        insists = not (transfer.refused and self._failures == self.retry.attempts - 1)
+        if transfer.size and transfer.validator and insists:
             headers = {"Range": f"bytes={transfer.size}-", "If-Range": transfer.validator}
-        elif transfer.size:
+        elif transfer.size and insists:
             transfer.restart()
         try:
             async with self.transport.fetch(url, headers, guarded=guarded, stall=self.policy.stall) as answer:
                 if answer.status in _REDIRECTS:
                     return str(answer.headers.get("location", ""))
                 self._check_head(answer, transfer, url.partition("?")[0])
+                if self.keeper is not None:
+                    await self.keeper.keep(transfer.kept())  # before a byte of it stands where another's may have stood
                 await self._write(answer, transfer)
         except DownloadError as error:
             broken = _BrokenError(error) if error.code == "network" else None
@@ -262,34 +266,41 @@ class Download:
 
     def _check_head(self, answer: Fetched, transfer: _Transfer, source: str) -> None:
         """Decide from status, header fields and place whether, and from where on, the body is written."""
-        if answer.status in _GONE:
+        if 400 <= answer.status < 500 and answer.status not in _PASSING:
             raise _GoneError(answer.status)
         if answer.status == 416:
             transfer.restart()
             raise _BrokenError(_error("network", "the server does not know the range", http_status=416))
         if answer.status not in (200, 206):
+            transfer.refused = True
             words = f"the video's host answered HTTP {answer.status}"
             raise _BrokenError(_error("network", words, http_status=answer.status))
-        length = answer.headers.get("content-length", "")
-        expected = int(length) if length.isdigit() and len(length) < 19 else None
+        total = None
         if answer.status == 206:
-            start = _start_in(answer.headers, transfer) if transfer.source == source else None
-            if start is None:
+            found = _range_in(answer.headers, transfer) if transfer.source == source else None
+            if found is None:
                 transfer.restart()
                 raise _BrokenError(_error("network", "the server sent another range than it was asked for"))
+            start, total = found
             transfer.go_back(start)
         elif transfer.size:
             transfer.restart()
-        transfer.source = source
-        if expected is not None:
-            transfer.total = transfer.size + expected
-            self._check_size(transfer.total)
-            free = shutil.disk_usage(transfer.directory).free
-            if expected + FREE_SPACE_KEPT > free:
-                raise _error("disk", f"the video has {expected} bytes; of {free} free ones {FREE_SPACE_KEPT} are kept")
-        transfer.validator = _strong_validator(answer.headers)
-        if self.keeper is not None and transfer.validator is not None:
-            self.keeper.keep(Kept(source, transfer.validator, transfer.total, boot_id()))
+        transfer.source, transfer.refused = source, False
+        length = answer.headers.get("content-length", "")
+        expected = int(length) if length.isdigit() and len(length) < 19 else None
+        if total is None and expected is not None:
+            total = transfer.size + expected
+        if total is not None:
+            self._check_room(total, transfer)
+        transfer.total = total
+        validator = _strong_validator(answer.headers)
+        transfer.validator = None if validator is None or self.betrays(validator) else validator
+
+    def _check_room(self, total: int, transfer: _Transfer) -> None:
+        self._check_size(total)
+        free = shutil.disk_usage(transfer.directory).free
+        if total - transfer.size + FREE_SPACE_KEPT > free:
+            raise _error("disk", f"the video has {total} bytes; of {free} free ones {FREE_SPACE_KEPT} are kept")
 
     def _check_size(self, size: int) -> None:
         if size > self.policy.max_bytes:
@@ -339,121 +350,23 @@ async def _append(transfer: _Transfer, chunks: list[bytes]) -> None:
 def _strong_validator(headers: Mapping[str, str]) -> str | None:
     """Return what `If-Range` may hold (RFC 9110, 13.1.5): a strong ETag; a date is too coarse to trust."""
     tag = headers.get("etag", "")
-    return tag if tag.startswith('"') and "content-encoding" not in headers else None
+    return tag if _TAG.fullmatch(tag) and "content-encoding" not in headers else None
 
 
-def _start_in(headers: Mapping[str, str], transfer: _Transfer) -> int | None:
-    """Return where the range of a 206 begins, None where it does not continue what is there.
+_TAG = re.compile(r'"[\x21\x23-\x7e]{0,512}"')
 
-    A server may send another range than it was asked for (RFC 9110, 15.3.7): one that begins earlier overlaps.
+
+def _range_in(headers: Mapping[str, str], transfer: _Transfer) -> tuple[int, int | None] | None:
+    """Return where the range of a 206 begins, and how long the whole is; None where it does not continue what is there.
+
+    A server may send another range than it was asked for (RFC 9110, 15.3.7): one that begins earlier overlaps, and
+    after one that ends earlier the rest is asked for.
     """
     match = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", headers.get("content-range", "").strip())
     if not match or int(match[1]) > transfer.size or headers.get("etag") not in (None, transfer.validator):
         return None
-    same = transfer.total is None or match[3] in ("*", str(transfer.total))
-    return int(match[1]) if same else None
-
-
-def _missing(target: Path) -> bool:
-    """Tell whether nothing stands at a path yet."""
-    return not os.path.lexists(target)
-
-
-def is_taken(target: Path) -> bool:
-    """Tell whether a file stands at a path, or another program is about to put one there."""
-    if not _missing(target):
-        return True
-    try:
-        with target.with_name(f"{target.name}.part").open("r+b") as part:
-            _lock(part)
-    except OSError as error:
-        return error.errno in (errno.EAGAIN, errno.EACCES)
-    return False
-
-
-def _opened(part: Path, *, keep: bool = False) -> BinaryIO:
-    """Open a new `.part` and lock it, or with `keep` the one that is there.
-
-    A regular file left by a crash is replaced; one that another process writes, or anything else, is not touched.
-    """
-    nofollow = getattr(os, "O_NOFOLLOW", 0)
-    try:
-        if not stat.S_ISREG(part.lstat().st_mode):
-            raise OSError(errno.EEXIST, f"{part} is not a regular file")
-        if keep:
-            left = os.fdopen(os.open(part, os.O_RDWR | nofollow), "r+b")
-            try:
-                _lock(left)
-            except BaseException:
-                left.close()
-                raise
-            return left
-        with os.fdopen(os.open(part, os.O_RDWR | nofollow), "r+b") as left:
-            _lock(left)
-            part.unlink()
-    except FileNotFoundError:
-        pass
-    file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | nofollow, 0o644), "w+b")
-    _lock(file)
-    return file
-
-
-def _lock(file: BinaryIO) -> None:
-    """Take the file for this process, where the system can; raises `OSError` if another one has it."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _measured(file: BinaryIO) -> tuple[int, str]:
-    """Make the part durable and return its size and its SHA-256."""
-    file.flush()
-    os.fsync(file.fileno())
-    file.seek(0)
-    found = _hash(file)
-    return file.seek(0, os.SEEK_END), found
-
-
-def _hash(file: BinaryIO) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
-def digest_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return _hash(file)
-
-
-def _publish(file: BinaryIO, part: Path, target: Path, *, overwrite: bool) -> None:
-    """Make the file durable and give it its name, if it is still the one that stands there."""
-    file.flush()
-    os.fsync(file.fileno())
-    ours, there = os.fstat(file.fileno()), part.lstat()
-    if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
-        raise OSError(errno.EBUSY, "another program took its place")
-    give_name(part, target, overwrite=overwrite)
-
-
-def give_name(part: Path, target: Path, *, overwrite: bool) -> None:
-    """Give a finished file its name in one durable step. Raises `OSError` where another one has it."""
-    if overwrite:
-        part.replace(target)
-    else:
-        try:
-            os.link(part, target)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if target.exists():
-                raise FileExistsError(errno.EEXIST, "the file exists already", str(target)) from None
-            part.rename(target)
-    handle = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    total = transfer.total if match[3] == "*" else int(match[3])
+    return (int(match[1]), total) if transfer.total in (None, total) else None
 
 
 def _disk(error: OSError, path: Path) -> DownloadError:

@@ -29,8 +29,8 @@ class Keeper(Protocol):
 
     kept: Kept | None
 
-    def keep(self, kept: Kept) -> None:
-        """Remember how a transfer can be taken up again."""
+    async def keep(self, kept: Kept | None) -> None:
+        """Remember durably how a transfer can be taken up again, or that it cannot be."""
         ...
 
     async def checked(self, size: int, sha256: str) -> None:

@@ -518,6 +518,7 @@ class KlingSession:
             lambda: self._refreshed(found),
             keeper,
             self._clean,
+            engine.talk.betrays,
         )
         target = download.target(found, Path(path), overwrite=overwrite)
         if target in self._downloading:

@@ -16,7 +16,7 @@ ROOT = Path(kling_async.__file__).parent
 FLOORS = [
     ["traces", "errors", "_version", "failpoints"],
     ["secret", "requests", "results", "settings", "wire", "mp4"],
-    ["rows", "addresses", "kept", "loading", "mishaps"],
+    ["rows", "addresses", "disk", "kept", "loading", "mishaps"],
     ["gateways", "flow"],
     ["contract", "network"],
     ["transport", "credentials", "task"],

@@ -15,8 +15,8 @@ from kling_async.batch.journal import Journal
 from kling_async.batch.record import Record
 from kling_async.batch.states import Step
 from kling_async.bell import in_thread
-from kling_async.download import digest_of_file, file_name, is_taken
-from kling_async.errors import DownloadError, KlingError
+from kling_async.disk import digest_of_file, file_name, is_taken, part_of
+from kling_async.errors import DownloadError
 from kling_async.kept import Kept, boot_id
 from kling_async.results import Video
 
@@ -90,7 +90,7 @@ class Fetching:
         """Tell whether the whole video stands under its name already: the program ended right before it said so."""
         if not _is_as_long(target, entry) or await in_thread(digest_of_file, target) != entry.sha256:
             return False
-        _part_of(target).unlink(missing_ok=True)
+        part_of(target).unlink(missing_ok=True)
         return True
 
     async def _kept(self, entry: Entry, target: Path) -> Kept | None:
@@ -98,7 +98,7 @@ class Fetching:
         kept = Kept(**json.loads(entry.part)) if entry.part else None
         if kept is not None and (not kept.boot or kept.boot != boot_id()):
             kept = None  # what was not synced before the machine went down may be zeros
-        part = _part_of(target)
+        part = part_of(target)
         if not _is_as_long(part, entry):
             return kept
         if await in_thread(digest_of_file, part) != entry.sha256:
@@ -116,12 +116,8 @@ class Fetching:
 
     def _in_use(self, name: str) -> bool:
         there = self._directory / name
-        on_disk = there.exists() or there.is_symlink() or _part_of(there).exists()
+        on_disk = there.exists() or there.is_symlink() or part_of(there).exists()
         return on_disk or name.casefold() in self._taken or self._journal.has_file(name)
-
-
-def _part_of(target: Path) -> Path:
-    return target.with_name(f"{target.name}.part")
 
 
 def _is_as_long(path: Path, entry: Entry) -> bool:
@@ -136,25 +132,15 @@ class _Keeper:
 
     def __init__(self, record: Record, kept: Kept | None) -> None:
         self._record = record
-        self._last: asyncio.Future[None] | None = None
         self.kept = kept
 
-    def keep(self, kept: Kept) -> None:
-        """Remember how the transfer can be taken up again."""
+    async def keep(self, kept: Kept | None) -> None:
+        """Remember durably how the transfer can be taken up again, or that it cannot be."""
         if kept != self.kept:
-            self.kept = kept
-            self._last = asyncio.ensure_future(self._keep(json.dumps(asdict(kept)), self._last))
-
-    async def _keep(self, part: str, before: "asyncio.Future[None] | None") -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        try:
+            part = None if kept is None else json.dumps(asdict(kept))
             await self._record.step(steps.fetching(self._record.entry, part=part), Step.FETCHING)
-        except KlingError:
-            return  # the run has been told that its journal is broken
+            self.kept = kept
 
     async def checked(self, size: int, sha256: str) -> None:
         """The part is whole: its size and hash are durable before it gets its name."""
-        if self._last is not None:
-            await asyncio.wait([self._last])
         await self._record.step(steps.fetching(self._record.entry, size=size, sha256=sha256), Step.FETCHING)

@@ -14,7 +14,7 @@ from kling_async.cli.reading import Job, Named
 from kling_async.cli.tally import Tally
 from kling_async.cli.view import Moment, View
 from kling_async.cli.words import count
-from kling_async.download import file_name
+from kling_async.disk import file_name
 from kling_async.errors import KlingError
 from kling_async.results import Status, Success
 from kling_async.session import KlingSession

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from kling_async.cli.codes import UNEXPECTED
 from kling_async.cli.output import talk
 from kling_async.cli.words import one_line
-from kling_async.download import give_name
+from kling_async.disk import give_name
 from kling_async.errors import ConfigurationError
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import KEY, QUICK, Kling, child, events_in
 
-from kling_async.download import file_name
+from kling_async.disk import file_name
 from kling_async.sandbox import Sandbox, ends_after
 from kling_async.sandbox.server import ThreadedServer
 

@@ -672,7 +672,7 @@ async def test_u21_a_directory_that_is_missing_or_vanishes_is_a_disk_error_and_a
 @pytest.mark.parametrize("call", ["write", "open", "link"])
 async def test_u21_whatever_the_disk_refuses_is_a_disk_error(trial, tmp_path, monkeypatch, call, number):
     """EACCES, EROFS, ENOSPC, EDQUOT and EIO, at the opening, the writing and the naming of the file."""
-    from kling_async import download
+    from kling_async import disk, download
 
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
@@ -683,8 +683,12 @@ async def test_u21_whatever_the_disk_refuses_is_a_disk_error(trial, tmp_path, mo
 
     async with trial(seconds=2) as t:
         with monkeypatch.context() as patch:
-            name = {"write": "_append", "open": "_opened", "link": "give_name"}[call]
-            patch.setattr(download, name, append if call == "write" else refuse)
+            place, name = {
+                "write": (download, "_append"),
+                "open": (download, "open_part"),
+                "link": (disk, "give_name"),
+            }[call]
+            patch.setattr(place, name, append if call == "write" else refuse)
             error = await refused(t, tmp_path, "disk")
         assert os.strerror(number) in error.message
         assert left_in(tmp_path) == []

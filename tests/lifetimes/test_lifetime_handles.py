@@ -220,7 +220,7 @@ def test_an_upload_whose_session_closes_while_it_reads_the_file_is_told_so(gatew
     assert gateway.ledger()["totals"]["uploads"] == 0
 
 
-@pytest.mark.parametrize("step", ["_publish", "problem_with"])
+@pytest.mark.parametrize("step", ["publish", "problem_with"])
 @pytest.mark.parametrize("cut", ["cancel", "cancel twice", "close"])
 def test_a_download_cut_off_in_a_thread_leaves_no_thread_and_no_half_file(
     gateway, tmp_path, loop_name, monkeypatch, step, cut

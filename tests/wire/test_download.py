@@ -14,7 +14,8 @@ import pytest
 from raw import answer, raw_server, read_request, reset
 
 from kling_async.addresses import is_public
-from kling_async.download import Download, file_name
+from kling_async.disk import file_name
+from kling_async.download import Download
 from kling_async.errors import AuthenticationError, DownloadError
 from kling_async.results import Video
 from kling_async.sandbox.mp4 import video

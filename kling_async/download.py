@@ -163,12 +163,12 @@ class Download:
                 except DownloadError as error:
                     failure = self.clean(error.evolve(message=unsigned(error.message)))
                 except OSError as error:
-                    failure = _disk(error, target)
+                    failure = disk_error(error, target)
                 finally:
                     if not (is_missing(target) and self._worth_keeping(transfer, failure)):
                         discard(file, part)
         except OSError as error:
-            failure = failure or _disk(error, part)
+            failure = failure or disk_error(error, part)
         if failure is not None:
             raise failure.evolve(task_id=video.task_id)
         return target
@@ -369,5 +369,6 @@ def _range_in(headers: Mapping[str, str], transfer: _Transfer) -> tuple[int, int
     return (int(match[1]), total) if transfer.total in (None, total) else None
 
 
-def _disk(error: OSError, path: Path) -> DownloadError:
+def disk_error(error: OSError, path: Path) -> DownloadError:
+    """Return the error for what the disk refuses."""
     return _error("disk", f"{path} cannot be written: {error.strerror or type(error).__name__}")

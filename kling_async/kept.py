@@ -1,8 +1,9 @@
 """What is remembered of a download beyond the end of its process, so that a later one can take it up."""
 
+import json
 from functools import cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from attrs import frozen
 
@@ -22,6 +23,17 @@ class Kept:
     validator: str
     total: int | None = None
     boot: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """Return what was written as JSON; None where that is nothing of the kind."""
+        try:
+            read = cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+        texts = (read.source, read.validator, read.boot)
+        sound = all(isinstance(each, str) for each in texts) and type(read.total) in (int, type(None))
+        return read if sound else None
 
 
 class Keeper(Protocol):

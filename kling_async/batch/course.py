@@ -323,9 +323,10 @@ class Course:
         """Do something of this run in the background."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._errands.add(task)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self.over)
 
-    def _over(self, task: "asyncio.Task[None]") -> None:
+    def over(self, task: "asyncio.Task[None]") -> None:
+        """Take in how something in the background ended: with an error that nobody foresaw, it ends the run."""
         self._errands.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:

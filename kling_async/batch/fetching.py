@@ -16,6 +16,7 @@ from kling_async.batch.record import Record
 from kling_async.batch.states import Step
 from kling_async.bell import in_thread
 from kling_async.disk import digest_of_file, file_name, is_taken, part_of
+from kling_async.download import disk_error
 from kling_async.errors import DownloadError
 from kling_async.kept import Kept, boot_id
 from kling_async.results import Video
@@ -48,16 +49,20 @@ class Fetching:
     async def fetch(self, record: Record, video: Video) -> Path:
         """Bring one video to disk. Raises `DownloadError`, after which a later run goes on, or `JournalError`."""
         async with self._places:
-            for _ in range(NAMES_TRIED):
+            for tried in range(NAMES_TRIED):
                 try:
+                    if tried:
+                        await self._name(record)
                     return await self._fetched(record, video)
                 except DownloadError as error:
-                    failure = error.evolve(key=record.entry.key, task_id=record.entry.task_id)
+                    failure = error
+                except OSError as error:
+                    failure = disk_error(error, self._directory / (record.entry.file or ""))
+                failure = failure.evolve(key=record.entry.key, task_id=record.entry.task_id)
                 if failure.code != "disk" or record.entry.file is None:
                     break
                 if not is_taken(self._directory / record.entry.file):
                     break
-                await self._name(record)
         await record.step(steps.unfetched(record.entry, failure), Step.UNFETCHED)
         raise failure
 
@@ -95,7 +100,7 @@ class Fetching:
 
     async def _kept(self, entry: Entry, target: Path) -> Kept | None:
         """Return how far the transfer had come. A part that was checked before is whole, whatever the server said."""
-        kept = Kept(**json.loads(entry.part)) if entry.part else None
+        kept = Kept.read(entry.part) if entry.part else None
         if kept is not None and (not kept.boot or kept.boot != boot_id()):
             kept = None  # what was not synced before the machine went down may be zeros
         part = part_of(target)

@@ -133,6 +133,7 @@ class Recovery:
                 task = asyncio.get_running_loop().create_task(self._fetch(entry))
                 waiting.add(task)
                 task.add_done_callback(waiting.discard)
+                task.add_done_callback(course.over)
                 task.add_done_callback(lambda _: places.release())
             while waiting:
                 await asyncio.wait(waiting)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import os
 import re
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
@@ -142,7 +143,7 @@ class Download:
         raise _error("disk", problem, task_id=video.task_id)
 
     def _target(self, video: Video, path: Path, *, overwrite: bool) -> Path:
-        if "\0" in str(path):
+        if b"\0" in os.fsencode(path):
             raise ValueError("a path holds no NUL")
         target = path / file_name(video.task_id) if path.is_dir() else path
         if not target.parent.is_dir():

@@ -5,7 +5,8 @@ from typing import BinaryIO
 from kling_async.errors import bounded
 
 HEADER = 8
-MAX_BOXES = 10_000
+MAX_BOXES = 250_000
+"""A fragmented film has two for each fragment."""
 
 
 def problem_with(file: BinaryIO, size: int) -> str | None:

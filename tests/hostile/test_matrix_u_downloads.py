@@ -338,7 +338,7 @@ async def test_u10_a_loop_of_redirects_ends_at_the_limit(trial, tmp_path, locati
         assert left_in(tmp_path) == []
 
 
-GONE = [403, 404, 410]
+GONE = [400, 403, 404, 410]
 
 
 @pytest.mark.parametrize("status", GONE)

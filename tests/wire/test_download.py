@@ -587,7 +587,7 @@ async def test_a_redirect_to_nonsense_is_blocked(tmp_path):
         assert await code_of(server.url, tmp_path / "a.mp4") == "blocked"
 
 
-@pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b", "a\ud800b"])
 async def test_a_path_that_cannot_be_is_a_disk_error(tmp_path, name):
     assert await code_of("http://127.0.0.1:9/a.mp4", tmp_path / name) == "disk"
 

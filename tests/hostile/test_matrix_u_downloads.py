@@ -8,6 +8,7 @@ import ipaddress
 import logging
 import os
 import socket
+import sqlite3
 import zlib
 
 import pytest
@@ -707,3 +708,69 @@ async def test_u21_a_directory_on_another_device_gets_the_whole_file(trial, tmp_
         _, outcome = await t.one()
         await t.film(outcome.video, tmp_path / "boat.mp4")
     assert left_in(tmp_path) == ["boat.mp4"]
+
+
+async def ran(session, path, films, request):
+    """Run a batch of one job and return its outcome."""
+    async with session.batch(path, download_to=films) as batch:
+        batch.add([("boat", request)])
+        return next(iter([outcome async for outcome in batch.run()]), None)
+
+
+def edit(path, change, *values):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(change, values)
+
+
+async def broken_off(trial, path, films, request):
+    """Make a batch whose one film breaks off for ever, and leave it so."""
+
+    async def broken(visit):
+        await _cut(visit, film_of("n75task0001kling3"))
+
+    trial.gateway.on("video", broken, times=0)
+    outcome = await ran(trial.session, path, films, request)
+    assert (outcome.error.code, outcome.status, outcome.charged) == ("network", Status.SUCCEEDED, "yes")
+    trial.gateway.heal()
+
+
+@pytest.mark.parametrize("number", [13, 5])
+async def test_u21_what_a_later_run_may_not_read_is_a_disk_error_of_that_job(trial, tmp_path, monkeypatch, number):
+    """The whole film has its name, and the record of that was lost with the process; the file is another user's now."""
+    from kling_async.batch import fetching
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    films, path = tmp_path / "films", tmp_path / "night.db"
+    async with trial(seconds=4) as t:
+        request = t.request()
+        assert (await ran(t.session, path, films, request)).ok
+        edit(path, "UPDATE job SET state = 'succeeded'")
+        async with t.another() as session:
+            with monkeypatch.context() as patch:
+                patch.setattr(fetching, "digest_of_file", refuse)
+                patch.setattr(fetching.Fetching, "_free", refuse)
+                outcome = await ran(session, path, films, request)
+            assert (type(outcome.error), outcome.error.code) == (DownloadError, "disk")
+            assert (outcome.status, outcome.charged, outcome.task_id) == (
+                Status.SUCCEEDED,
+                "yes",
+                outcome.error.task_id,
+            )
+            assert os.strerror(number) in outcome.error.message
+            outcome = await ran(session, path, films, request)
+        assert outcome.file.read_bytes() == FILM
+        assert (t.ledger.accepted, left_in(films)) == (1, ["boat.mp4"])
+
+
+@pytest.mark.parametrize("part", ["{", "[]", '{"source": 1, "validator": 2}'])
+async def test_u14_a_record_of_a_transfer_that_cannot_be_read_begins_it_anew(trial, tmp_path, part):
+    films, path = tmp_path / "films", tmp_path / "night.db"
+    async with trial(seconds=4) as t:
+        request = t.request()
+        await broken_off(t, path, films, request)
+        edit(path, "UPDATE job SET part = ?", part)
+        outcome = await ran(t.session, path, films, request)
+        assert outcome.file.read_bytes() == FILM
+        assert "range" not in t.ledger.fetches[-1].headers

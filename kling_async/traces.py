@@ -99,8 +99,12 @@ def traces_of(secret: str) -> Traces:
 
 
 @lru_cache(maxsize=512)
-def _next(unit: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    return re.compile(_GAP + re.escape(unit)), re.compile(_GAP + _spelled(unit, plain_last=True))
+def _next(unit: str) -> tuple[re.Pattern[str], ...]:
+    """Return patterns of which one matches a unit as far as it goes, if any of its spellings stands there."""
+    ways = [re.escape(unit), _spelled(unit, plain_last=True)]
+    if unit == "%":
+        ways += ["%" + "25" * times for times in range(1, 5)]
+    return tuple(re.compile(_GAP + way) for way in ways)
 
 
 def _within(units: list[str], length: int) -> int:

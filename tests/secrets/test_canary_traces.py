@@ -1,5 +1,10 @@
 """A key that a gateway echoes is masked in every dress, whole or cut off, and nothing else is touched."""
 
+import html
+from base64 import b64encode, encodebytes, urlsafe_b64encode
+from collections.abc import Callable
+from urllib.parse import quote
+
 import pytest
 from canary import KEY, forms, leaks
 from hypothesis import given
@@ -58,6 +63,43 @@ def test_a_shorter_one_is_a_trace_where_the_text_ends(shown: int) -> None:
     assert scrub(f"key {PLAIN[:shown]} ", PLAIN) == f"key {PLAIN[:shown]} "
 
 
+LATE = ("sk-live-0&CANARY-9f8e7d6c5b4a", "sk-live-0%25CANARY-9f8e", "sk-live-0<CANARY-tail-99", "sk-live-0%CANARY-tail")
+
+
+@pytest.mark.parametrize("key", LATE)
+@pytest.mark.parametrize("escape", [html.escape, quote, lambda key: html.escape(html.escape(key)), str])
+def test_a_key_is_masked_to_its_end_wherever_it_has_a_character_that_is_escaped(
+    key: str, escape: Callable[[str], str]
+) -> None:
+    """The escaped one begins with the plain one: `&amp;` with `&`, and `%25` with `%`."""
+    assert scrub(f"the key {escape(key)} is wrong", key) == "the key *** is wrong"
+
+
+ENTITIES: dict[str, Callable[[str], str]] = {
+    "escaped once more": lambda key: html.escape("".join(f"&#{ord(char)};" for char in key)),
+    "without an end": lambda key: "".join(f"&#{ord(char)}" for char in key),
+    "with zeros": lambda key: "".join(f"&#{ord(char):07d};" for char in key),
+    "in hexadecimal, with zeros": lambda key: "".join(f"&#x{ord(char):06X};" for char in key),
+}
+
+
+@pytest.mark.parametrize("name", ENTITIES)
+def test_a_key_in_any_entities_is_masked(name: str) -> None:
+    assert scrub(f"the key {ENTITIES[name](PLAIN)} is wrong", PLAIN) == "the key *** is wrong"
+
+
+def test_a_key_with_entities_that_have_names_is_masked() -> None:
+    assert scrub("the key sk&lowbar;live&period;0123&colon;45 is wrong", "sk_live.0123:45") == "the key *** is wrong"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\\n", "\\r\\n"])
+def test_base64_that_is_broken_into_lines_is_masked(end: str) -> None:
+    """As in mail: 76 characters to a line, wherever the key begins."""
+    for before in range(57):
+        told = encodebytes(b"x" * before + PLAIN.encode()).decode().rstrip("\n").replace("\n", end)
+        assert leaks(scrub(told, PLAIN).replace(end, ""), PLAIN) == [], before
+
+
 def test_every_trace_in_a_text_is_masked() -> None:
     assert scrub(f"{PLAIN}{PLAIN},{PLAIN[:12]} {PLAIN.encode().hex()}", PLAIN) == "******,*** ***"
 
@@ -85,7 +127,12 @@ def test_a_key_that_is_a_part_of_any_word_spoils_no_message(key: str) -> None:
     [
         (f"task-{PLAIN}-1", True),
         (PLAIN.upper(), True),
+        (f"t-{PLAIN.encode().hex()}", True),
+        (b64encode(f"x{PLAIN}".encode()).decode().rstrip("="), True),
+        (urlsafe_b64encode(f"user:{PLAIN}".encode()).decode().rstrip("="), True),
         (PLAIN[:-1], False),
+        (PLAIN[:-1].encode().hex(), False),
+        (b64encode(PLAIN[:-4].encode()).decode(), False),
         (f"{PLAIN[:12]}-7", False),
         ("n75abckling3", False),
     ],

@@ -90,14 +90,14 @@ async def whole(request, writer):
         writer.write(part_of_it(first, len(FILM) - 1))
 
 
-async def fetch(url, target, *, keeper=None, retry=RETRY, refresh=None):
+async def fetch(url, target, *, keeper=None, retry=RETRY, refresh=None, **more):
     transport = AiohttpTransport("http://127.0.0.1:1", connect=1.0, connections=4)
     policy = DownloadPolicy(stall=0.5, minimum_speed=0, allow_private_hosts=("127.0.0.1",))
 
     async def nothing():
         return None
 
-    download = Download(transport, policy, retry, "http://127.0.0.1:1", refresh or nothing, keeper)
+    download = Download(transport, policy, retry, "http://127.0.0.1:1", refresh or nothing, keeper, **more)
     film = Video("n75abc", url)
     try:
         return await download.run(film, download.target(film, target, overwrite=False), overwrite=False)
@@ -149,6 +149,17 @@ async def test_a_tag_that_is_none_is_not_sent_back(tmp_path, tag):
     async with raw_server(serving(first, whole)) as server:
         path = await fetch(server.url, tmp_path / "a.mp4")
     assert path.read_bytes() == FILM
+    assert [range_of(request) for request in server.requests] == [None, None]
+
+
+async def test_a_tag_that_holds_the_key_is_neither_kept_nor_sent_back(tmp_path):
+    async def first(request, writer):
+        await broken(writer, tag='ETag: "sk-secret-1"')
+
+    keeper = Memory(tmp_path / "a.mp4.part")
+    async with raw_server(serving(first, whole)) as server:
+        await fetch(server.url, tmp_path / "a.mp4", keeper=keeper, betrays=lambda text: "sk-secret" in text)
+    assert "sk-secret" not in repr(keeper.told)
     assert [range_of(request) for request in server.requests] == [None, None]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import stat
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -27,6 +28,7 @@ from kling_async.batch.reconciling import reconciled
 from kling_async.batch.record import Observer
 from kling_async.batch.states import State, Step
 from kling_async.batch.summary import Reconciled, Summary
+from kling_async.batch.trouble import mode_at
 from kling_async.bell import carried_out
 from kling_async.errors import ConfigurationError, DownloadError, JournalError, KlingError, SessionClosedError
 from kling_async.requests import KINDS, Request
@@ -153,7 +155,11 @@ class Batch:
     def _refuse_elsewhere(self, journal: Journal, before: str | None) -> None:
         """Keep the videos of a batch in one place: the journal knows them by names within it."""
         assert self.directory is not None  # noqa: S101 - there is a directory
-        if before is None or not Path(before).is_dir() or Path(before).resolve() == self.directory.resolve():
+        if (
+            before is None
+            or not stat.S_ISDIR(mode_at(Path(before), self.path))
+            or Path(before).resolve() == self.directory.resolve()
+        ):
             return
         if next(journal.each([State.DOWNLOADED]), None) is not None:
             words = f"the videos of {self.path} are in {before}; go on there, or move that directory first"

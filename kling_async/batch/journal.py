@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import stat
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from kling_async.batch.owner import Owner
 from kling_async.batch.reading import BUSY_SECONDS, COLUMNS, PAGES_KEPT, SELECT, Reading, entry_of
 from kling_async.batch.schema import distrust, migrate
 from kling_async.batch.states import State, Step
-from kling_async.batch.trouble import journal_error, refuse_network
+from kling_async.batch.trouble import journal_error, mode_at, refuse_network
 from kling_async.batch.writer import Writer
 from kling_async.errors import JournalError
 
@@ -49,7 +50,7 @@ class Journal(Reading):
     """
 
     def __init__(self, path: Path, *, gateway: str, unit: str, base_url: str) -> None:
-        if not path.parent.is_dir():
+        if not stat.S_ISDIR(mode_at(path.parent, path)):
             words = f"there is no directory {path.parent} for the journal"
             raise JournalError(words, code="missing_directory", stage="journal", charged="no")
         refuse_network(path)

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +14,7 @@ from attrs import fields, frozen
 from kling_async.batch.entry import Entry
 from kling_async.batch.schema import distrust, version_of
 from kling_async.batch.states import State, Step
-from kling_async.batch.trouble import journal_error
+from kling_async.batch.trouble import journal_error, mode_at
 from kling_async.errors import JournalError
 
 COLUMNS = tuple(attribute.name for attribute in fields(Entry))
@@ -82,7 +83,7 @@ class Reading:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = Path(path)
         self.path = path
-        if not path.is_file():
+        if not stat.S_ISREG(mode_at(path, path)):
             raise JournalError(f"there is no journal {path}", code="missing", stage="journal", charged="no")
         with self._understood(), contextlib.ExitStack() as undo:
             self._connection = _opened(path)

@@ -55,6 +55,18 @@ def journal_error(path: Path, error: BaseException) -> JournalError:
     return JournalError(f"the journal {path}: {words}", code=code, stage="journal")
 
 
+def mode_at(place: Path, journal: Path) -> int:
+    """Return the mode of what stands at a place that a journal needs, 0 for nothing. Raises `JournalError`."""
+    try:
+        return place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise journal_error(journal, error) from None
+    except ValueError:  # a NUL, or half of a pair
+        raise journal_error(journal, OSError(errno.EINVAL, "")) from None
+
+
 def linked(path: Path) -> JournalError:
     """Return the error for a journal with a second name: whoever uses that has a log and a lock of his own."""
     words = (

@@ -298,6 +298,7 @@ class _Running:
         summary = self._asked()
         self.tally.counts["not_sent"] = summary.planned
         full = isinstance(summary.stopped, DownloadError)
+        failures = self._failures()
         code = code_of_batch(
             summary,
             downloads=self.order.directory is not None,
@@ -305,7 +306,6 @@ class _Running:
             broken=bool(self.broken or self.output.broken or full),
             fail_under=self.order.bounds.fail_under,
         )
-        failures = self._failures()
         now = asyncio.get_running_loop().time()
         names = ("succeeded", "failed", "in_doubt", "late", "not_sent", "downloaded", "download_failed")
         facts = {name: self.tally.counts[name] for name in names}

@@ -17,6 +17,7 @@ from kling_async.cli.intake import address_of, bounds_of, changed_rows, held_by,
 from kling_async.cli.on_record import command
 from kling_async.cli.order import BatchOrder
 from kling_async.cli.output import plain_json, talk
+from kling_async.cli.places import is_used
 from kling_async.cli.problems import InputError, Problem, problem_lines
 from kling_async.cli.reading import Reading, read_jobs
 from kling_async.cli.setup import Setup
@@ -79,7 +80,7 @@ def run_file(given: Mapping[str, Any]) -> int:
     path = store.journal_for(name, setup.name, reading.content, sandbox=setup.sandbox, address=address)
     if given["fresh"]:
         path = unused(path)
-    elif not path.exists() and (twin := twin_of(store, reading.content, session)) is not None:
+    elif not is_used(path) and (twin := twin_of(store, reading.content, session)) is not None:
         talk(f"The same rows ran before, as {one_line(twin.stem)}; nothing was sent.")
         talk(f"  go on with it       {command('resume', twin, given['store'])}")
         talk("  make them again     add --fresh")

@@ -46,13 +46,17 @@ def _objects(seen: Known) -> Generator[bytes, None, None]:
     yield from map(plain_json, _rows(seen))
 
 
+_END = "\r\n"
+"""A cell is quoted where it holds one of these, and only then."""
+
+
 def _table(seen: Known) -> Generator[bytes, None, None]:
     yield ",".join(COLUMNS).encode()
     line = io.StringIO()
-    writer = csv.writer(line, lineterminator="")
+    writer = csv.writer(line, lineterminator=_END)
     for row in _rows(seen):
         writer.writerow([_cell(row[name]) for name in COLUMNS])
-        yield line.getvalue().encode()
+        yield line.getvalue().removesuffix(_END).encode()
         line.seek(0)
         line.truncate()
 

@@ -1,5 +1,6 @@
 """Beside the videos: the rows that failed, in the file's own columns, and a JSON file for each video."""
 
+import contextlib
 import csv
 import io
 import json
@@ -50,7 +51,7 @@ def _lines(rows: Sequence[Mapping[str, Any]]) -> str:
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row if name != "error"))
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\r\n")  # a cell is quoted where it holds one of these, and only then
     writer.writerow([*names, "error"])
     for row in rows:
         # The cells are the user's own and must read back as they were; only ours may be made harmless.
@@ -93,8 +94,13 @@ def _replace(path: Path, text: str) -> None:
     """Write a file whole or not at all. What lies where it is prepared is left of a crash, or a trap: it is removed."""
     part = path.with_name(f"{path.name}.part")
     part.unlink(missing_ok=True)
-    with part.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise

@@ -14,6 +14,7 @@ from kling_async.batch.keys import Names, Planned, digest_of
 from kling_async.batch.reading import Reading
 from kling_async.batch.states import State
 from kling_async.cli.order import Bounds
+from kling_async.cli.places import is_used
 from kling_async.cli.problems import Problem
 from kling_async.cli.reading import Job
 from kling_async.cli.store import Store, is_begun
@@ -68,10 +69,10 @@ def changed_rows(path: Path, items: Sequence[Planned]) -> list[Problem]:
 
 def unused(path: Path) -> Path:
     """Return the name of a journal that does not exist yet."""
-    if not path.exists():
+    if not is_used(path):
         return path
     return next(
-        each for number in count(2) if not (each := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists()
+        each for number in count(2) if not is_used(each := path.with_name(f"{path.stem}-{number}{path.suffix}"))
     )
 
 

@@ -14,6 +14,7 @@ from kling_async.cli.codes import USAGE
 from kling_async.cli.commands import look_of, made_directory, ready, setup_of
 from kling_async.cli.drive import Order, drive
 from kling_async.cli.output import talk
+from kling_async.cli.places import is_directory, is_used
 from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
 from kling_async.cli.showing import is_terminal
@@ -48,7 +49,8 @@ def make_clip(given: Mapping[str, Any]) -> int:
     session = ready(setup)
     gateway = setup.adapter()
     _check(gateway, request, files)
-    job = Job(1, target.stem if target.stem.isprintable() else "clip", request)
+    name = target.stem[:200] if target.stem.isprintable() else "clip"
+    job = Job(1, name, request)  # a key has at most 200 characters
     if not _agreed(setup, request, yes=given["yes"]):
         return USAGE
     made_directory(str(target.parent))
@@ -118,11 +120,11 @@ def _target(output: str | None, prompt: str) -> Path:
     if output is not None and not output.strip():
         raise click.BadParameter("names no file.", param_hint="'-o'")
     target = Path(output or ".")
-    if output is None or output.endswith(_SLASHES) or target.is_dir():
+    if output is None or output.endswith(_SLASHES) or is_directory(target):
         return _free(target, slug(prompt) or "clip")
-    if target.exists() or target.is_symlink():
+    if is_used(target):
         problem = "exists already"
-    elif not target.parent.is_dir():
+    elif not is_directory(target.parent):
         problem = "is in a directory that does not exist"
     else:
         return target
@@ -133,7 +135,7 @@ def _target(output: str | None, prompt: str) -> Path:
 def _free(directory: Path, stem: str) -> Path:
     """Return a file of the directory that is not there yet."""
     target, number = directory / f"{stem}.mp4", 1
-    while target.exists() or target.is_symlink():
+    while is_used(target):
         number += 1
         target = directory / f"{stem}-{number}.mp4"
     return target

@@ -13,6 +13,7 @@ from kling_async.cli.checking import refusal
 from kling_async.cli.codes import DONE, USAGE
 from kling_async.cli.commands import checked, print_json, print_lines
 from kling_async.cli.intake import address_of, changed_rows, planned, unsent
+from kling_async.cli.places import is_file
 from kling_async.cli.problems import Problem, problem_lines
 from kling_async.cli.reading import Job
 from kling_async.cli.setup import Setup
@@ -100,7 +101,7 @@ def plan_file(given: Mapping[str, Any]) -> int:
     path = store.latest_for(path)
     items = planned(jobs)
     left = {item.row for item in unsent(path, items)}
-    there = path.stem if path.is_file() else ""
+    there = path.stem if is_file(path) else ""
     plan = _Plan(gateway, run=there, slots=slot_limit(given["concurrency"]), directory=given["output"])
     plan.ended = len(jobs) - len(left)
     plan.changed = changed_rows(path, items)
@@ -163,7 +164,7 @@ def _forecast(plan: _Plan, made: int) -> list[str]:
 def _free(directory: str) -> str:
     """Return the room on a disk in words, or "" where nobody can tell."""
     place = Path(directory)
-    while not place.exists() and place != place.parent:
+    while not os.path.lexists(place) and place != place.parent:
         place = place.parent
     try:
         return f"{disk_usage(place).free / 1e9:,.0f} GB"

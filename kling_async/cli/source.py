@@ -24,6 +24,7 @@ _NOT_READ = (
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISBLK, "a disk"),
 )
+_MAY_BE_SILENT = ((stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISCHR, "device"))
 
 
 class UnreadableError(Exception):
@@ -109,11 +110,15 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _wait_for(file: BinaryIO) -> None:
-    """Wait until a pipe has something to give, or is at its end. A terminal has a person at it, who can end it."""
+    """Wait until a pipe, a socket or a device has something to give, or is at its end.
+
+    A terminal has a person at it, who can end it.
+    """
     try:
         number = file.fileno()
-        waits = stat.S_ISFIFO(os.fstat(number).st_mode) and sys.platform != "win32"
+        mode = os.fstat(number).st_mode
+        kind = next((what for is_one, what in _MAY_BE_SILENT if is_one(mode) and not os.isatty(number)), "")
     except (OSError, ValueError):  # stdin in a test is no file
         return
-    if waits and not select.select([number], [], [], QUIET_SECONDS)[0]:
-        raise UnreadableError(f"is a pipe that gave nothing for {QUIET_SECONDS:g} s")
+    if kind and sys.platform != "win32" and not select.select([number], [], [], QUIET_SECONDS)[0]:
+        raise UnreadableError(f"is a {kind} that gave nothing for {QUIET_SECONDS:g} s")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from kling_async.cli.places import is_directory, is_file
 from kling_async.errors import ConfigurationError
 
 ENDING = ".db"
@@ -30,7 +31,7 @@ class Store:
 
     def __init__(self, given: str | None = None) -> None:
         path = Path(given) if given else default_store()
-        one = bool(given) and not path.is_dir() and (path.is_file() or path.suffix == ENDING)
+        one = bool(given) and not is_directory(path) and (is_file(path) or path.suffix == ENDING)
         self.file = path if one else None
         self.directory = path.parent if one else path
 
@@ -52,7 +53,7 @@ class Store:
     def latest_for(self, path: Path) -> Path:
         """Return the journal of the latest run of a job file: `--fresh` numbers those after the first."""
         found, number = path, 2
-        while (later := path.with_name(f"{path.stem}-{number}{path.suffix}")).is_file():
+        while is_file(later := path.with_name(f"{path.stem}-{number}{path.suffix}")):
             found, number = later, number + 1
         return found
 
@@ -67,14 +68,18 @@ class Store:
         raise ConfigurationError(words, field="store")
 
     def runs(self) -> list[Path]:
-        """Return every journal, the one that changed last first."""
+        """Return every journal, the one that changed last first. Raises `ConfigurationError`."""
         if self.file is not None:
-            return [self.file] if self.file.is_file() else []
+            return [self.file] if is_file(self.file) else []
         try:
             found = [path for path in self.directory.iterdir() if path.suffix == ENDING and path.is_file()]
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(found, key=_changed, reverse=True)
+        except OSError as error:
+            words = f"the store {self.directory} cannot be read: {error.strerror or type(error).__name__}"
+        else:
+            return sorted(found, key=_changed, reverse=True)
+        raise ConfigurationError(words, field="store")
 
     def find(self, name: str | None) -> Path:
         """Return the journal that a name means: a path, a run's name or the unique beginning of one; None: the latest.
@@ -87,7 +92,7 @@ class Store:
                 where = self.file or self.directory
                 raise ConfigurationError(f"there is no run in {where}; start one with `kling run FILE`", field="run")
             return runs[0]
-        if Path(name).is_file() and (os.sep in name or Path(name).suffix == ENDING):
+        if is_file(Path(name)) and (os.sep in name or Path(name).suffix == ENDING):
             return Path(name)
         matching = [path for path in runs if path.stem == name] or [path for path in runs if path.stem.startswith(name)]
         if len(matching) == 1:
@@ -97,7 +102,7 @@ class Store:
 
 def is_begun(path: Path) -> bool:
     """Tell whether a journal is there and holds something."""
-    return path.is_file() and path.stat().st_size > 0
+    return is_file(path) and path.stat().st_size > 0
 
 
 def _which(name: str, runs: Sequence[Path], *, several: bool) -> str:

@@ -212,6 +212,78 @@ def test_i04_a_file_that_may_not_be_read_is_named(shop):
     refused(shop, shop.order(name, program=AS_OTHERS), "cannot be read: Permission denied")
 
 
+LOCKED = [
+    ("status", "locked/night.db"),
+    ("watch", "locked/night.db"),
+    ("stop", "locked/night.db"),
+    ("resume", "locked/night.db"),
+    ("retry", "locked/night.db"),
+    ("reconcile", "locked/night.db"),
+    ("export", "locked/night.db"),
+    ("spend", "locked/night.db"),
+    ("runs", "--store", "locked/store"),
+    ("run", "jobs.csv", "--store", "locked/night.db"),
+    ("run", "jobs.csv", "--store", "locked/store"),
+    ("plan", "jobs.csv", "--store", "locked/night.db"),
+    ("make", "a fox", "-o", "locked/fox.mp4"),
+    ("make", "a fox", "-o", "locked/"),
+]
+
+
+@pytest.mark.parametrize("words", LOCKED, ids=" ".join)
+def test_i04_a_path_that_may_not_be_looked_at_is_named_in_one_line(shop, words):
+    shop.file("jobs.csv", "prompt\na fox\n")
+    (shop.place / "locked").mkdir(mode=0)
+    done = shop.kling(*words, program=AS_OTHERS)
+    refused(shop, done, "locked", "Permission denied")
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [*LOCKED, ("plan", "jobs.csv", "-o", "locked/videos")], ids=" ".join)
+def test_i04_a_path_that_is_too_long_is_named_in_one_line(shop, words):
+    shop.file("jobs.csv", "prompt\na fox\n")
+    done = shop.kling(*(word.replace("locked", "x" * 300) for word in words))
+    if words[0] == "plan" and "-o" in words:
+        assert done.code == 0  # it asks for room only
+    else:
+        refused(shop, done, "xxx")
+        assert len(done.err.splitlines()) == 1
+
+
+def test_i04_a_name_as_long_as_the_disk_takes_is_one(shop):
+    name = f"{'y' * 240}.mp4"
+    done = shop.kling("make", "a fox", *SPENDING[:1], "-o", name, *QUICK)
+    assert (done.code, (shop.place / name).is_file()) == (0, True)
+
+
+@pytest.mark.parametrize("cell", ["one\rtwo", "one\ntwo", "one\r\ntwo", "\rone", "one\r", 'o"n,e;'])
+def test_i02_the_rows_that_failed_are_written_so_that_they_read_back(shop, cell):
+    quoted = cell.replace('"', '""')
+    name = shop.file("jobs.csv", f'prompt\n"[sandbox: fail] {quoted}"\n')
+    assert shop.order(name).code == 3
+    (failures,) = (shop.place / "videos").glob("*.failures.csv")
+    assert shop.order(f"videos/{failures.name}").code == 3
+    first, second = (submit.prompt for submit in shop.ledger.submits)
+    assert first == second
+
+
+def test_i04_a_silent_socket_is_given_up_as_a_pipe_is(shop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = shop.order("-", program=IMPATIENT, stdin=theirs)
+    refused(shop, done, "is a socket that gave nothing for 0.5 s")
+    assert done.seconds < 10
+
+
+def test_i04_a_socket_is_read_to_its_end(shop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"prompt\na fox\n")
+        ours.shutdown(socket.SHUT_WR)
+        assert shop.order("-", stdin=theirs).code == 0
+    assert [submit.prompt for submit in shop.ledger.submits] == ["a fox"]
+
+
 def test_i04_a_pipe_is_read_to_its_end(shop):
     os.mkfifo(shop.place / "pipe.csv")
     script = '(printf "prompt\\na "; sleep 0.3; echo fox) > pipe.csv & "$@"'

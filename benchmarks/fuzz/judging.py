@@ -184,27 +184,23 @@ def _looked(answer: Answer, found: Any) -> str:
     check_found(found, asked, "poll")
     snapshot: Snapshot = found[asked]
     _check_becoming(answer.gateway, snapshot)
+    own, bare = _ids(answer.body)
     if snapshot.named:
-        named = _ids(answer.body)
-        claim(asked in named, f"poll: says that the answer names the task; it names {sorted(named)}")
-        claim(named <= {asked}, f"poll: believes an answer about {sorted(named - {asked})}")
+        claim(asked in own | bare, f"poll: says that the answer names the task; it names {sorted(own | bare)}")
+    claim(not own or asked in own | bare, f"poll: believes an answer about {sorted(own)}")
     return {Status.SUCCEEDED: "succeeded" if snapshot.urls else "succeeded, no URL"}.get(
         snapshot.status, str(snapshot.status)
     )
 
 
-def _ids(body: bytes) -> set[str]:
-    """Return the task ids that an answer names, where the documents put them."""
+def _ids(body: bytes) -> tuple[set[str], set[str]]:
+    """Return what an answer names its task by, where the documents put that: as a task's id, and as a bare `id`."""
     told = _read(body)
     top: Mapping[str, Any] = told if isinstance(told, dict) else {}
     data = record(top.get("data"))
-    places = (data,) if data else (top,)
-    found: set[str] = set()
-    for place in places:
-        own = [place.get(name) for name in ("task_id", "job_id")]
-        own = [value for value in own if value] or [place.get("id")]
-        found |= {str(value) for value in own if value}
-    return found
+    place = data or top
+    own, bare = ({str(place[name]) for name in names if place.get(name)} for names in (("task_id", "job_id"), ("id",)))
+    return own, bare
 
 
 def _check_becoming(gateway: str, snapshot: Snapshot) -> None:

@@ -65,7 +65,7 @@ class ApiIn(KeyedGateway):
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/api/v1/tasks/{segment(task_id)}")
         data = task_of(self.name, response, _data(opened(self.name, response, known=_TYPES)))
-        same_task(self.name, task_id, data)
+        same_task(self.name, task_id, data, bare_id=True)
         return {task_id: snapshot_of(task_id, data)}
 
     def estimate(self, request: Request) -> Cost | None:

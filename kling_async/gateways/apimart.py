@@ -22,7 +22,7 @@ from kling_async.gateways.keyed import KeyedGateway
 from kling_async.gateways.protocol import Accepted
 from kling_async.gateways.reading import (
     amount,
-    ids_in,
+    is_named,
     judged,
     kept,
     moment,
@@ -94,7 +94,7 @@ class ApiMart(KeyedGateway):
         (task_id,) = task_ids
         response = yield HttpRequest("GET", f"/v1/tasks/{segment(task_id)}")
         data = task_of(self.name, response, record(opened(self.name, response, known=_CODES).get("data")))
-        same_task(self.name, task_id, data)
+        same_task(self.name, task_id, data, bare_id=True)
         return {task_id: _snapshot(task_id, data)}
 
     def balance(self) -> Exchange[Balance]:
@@ -167,5 +167,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
-        named=bool(ids_in(data)),
+        named=is_named(task_id, data),
     )

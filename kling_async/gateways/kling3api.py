@@ -26,7 +26,7 @@ from kling_async.gateways.charges import charge_in
 from kling_async.gateways.keyed import KeyedGateway
 from kling_async.gateways.prices import KLING3API, cost_of
 from kling_async.gateways.protocol import Accepted
-from kling_async.gateways.reading import echo_in, ids_in, judged, kept, moment, reason_in, record, urls_in, words
+from kling_async.gateways.reading import echo_in, is_named, judged, kept, moment, reason_in, record, urls_in, words
 from kling_async.gateways.refusals import invalid, opened, required_id, same_task, task_of, unsupported
 from kling_async.requests import ImageToVideo, ReferenceToVideo, Request, TextToVideo, VideoEdit, default_model
 from kling_async.results import Cost, Snapshot
@@ -172,5 +172,5 @@ def snapshot_of(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
-        named=bool(ids_in(data)),
+        named=is_named(task_id, data),
     )

@@ -11,7 +11,7 @@ from kling_async.gateways.charges import charge_in
 from kling_async.gateways.keyed import KeyedGateway
 from kling_async.gateways.protocol import Accepted
 from kling_async.gateways.reading import (
-    ids_in,
+    is_named,
     judged,
     kept,
     moment,
@@ -127,5 +127,5 @@ def _snapshot(task_id: str, data: Mapping[str, Any]) -> Snapshot:
         code=code,
         message=reason[1],
         raw=kept(status, data),
-        named=bool(ids_in(data)),
+        named=is_named(task_id, data),
     )

@@ -54,10 +54,14 @@ def record(value: JSON) -> Mapping[str, Any]:
     return mapping(value)
 
 
-def ids_in(data: Mapping[str, Any]) -> list[object]:
-    """Return what an answer names its task by: `task_id` and `job_id`, or `id` where it has neither."""
-    named = [value for value in (data.get("task_id"), data.get("job_id")) if value]
-    return named or [value for value in (data.get("id"),) if value]
+def ids_in(data: Mapping[str, Any], *names: str) -> list[str]:
+    """Return what stands under these names as text, `task_id` and `job_id` if none are given."""
+    return [str(data[name]) for name in names or ("task_id", "job_id") if data.get(name)]
+
+
+def is_named(task_id: str, data: Mapping[str, Any]) -> bool:
+    """Tell whether an answer names a task under any of the names that a gateway may have for its id."""
+    return task_id in ids_in(data, "task_id", "job_id", "id")
 
 
 def words(value: object, limit: int = 2048) -> str | None:

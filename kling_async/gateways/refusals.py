@@ -20,6 +20,7 @@ from kling_async.errors import (
 from kling_async.gateways.reading import (
     document,
     ids_in,
+    is_named,
     is_ok,
     mapping,
     reason_in,
@@ -191,11 +192,15 @@ def task_of(gateway: str, response: HttpResponse, data: Mapping[str, Any]) -> Ma
     return data
 
 
-def same_task(gateway: str, asked: str, data: Mapping[str, Any]) -> None:
-    """Raise `ProtocolError` (other_task) for an answer that is about another task than the one asked about."""
-    for value in ids_in(data):
-        if str(value) != asked:
-            raise ProtocolError("the answer is about another task", gateway=gateway, code="other_task", task_id=asked)
+def same_task(gateway: str, asked: str, data: Mapping[str, Any], *, bare_id: bool = False) -> None:
+    """Raise `ProtocolError` (other_task) for an answer that is about another task than the one asked about.
+
+    A gateway may have numbers of its own beside the id. A bare `id` that is a text is a task's where the gateway
+    documents it so.
+    """
+    named = ids_in(data) or (ids_in(data, "id") if bare_id and isinstance(data.get("id"), str) else [])
+    if named and not is_named(asked, data):
+        raise ProtocolError("the answer is about another task", gateway=gateway, code="other_task", task_id=asked)
 
 
 def code_in(body: Mapping[str, Any], known: Iterable[str] = ()) -> tuple[str | None, str | None]:
@@ -272,7 +277,10 @@ def _has_failed(body: Mapping[str, Any]) -> bool:
 
 
 def no_contradiction(gateway: str, response: HttpResponse, body: JSON) -> None:
-    """Raise `ProtocolError` (contradiction) for a refused submit that names a sound task id all the same."""
+    """Raise `ProtocolError` (contradiction) for a refused submit that names a sound task id all the same.
+
+    Refusals have ids of their own, and of what they passed through: only where a task would stand is looked.
+    """
     found = [*_named_within(body), record(mapping(body).get("data")).get("id")]
     texts = [str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in found]
     named = next((value for value in texts if is_task_id(value)), None)
@@ -282,19 +290,23 @@ def no_contradiction(gateway: str, response: HttpResponse, body: JSON) -> None:
 
 
 def _named_within(value: object, depth: int = 4) -> Iterator[object]:
-    """Yield what a body calls a task by, down to a few levels; an echoed request names no task.
+    """Yield what a body calls a task by, down to a few levels.
 
-    A bare `id` may be anything's; with a status word beside it, it is a task's.
+    A bare `id` may be anything's; beside the status word of a job that runs or is made, it is a task's.
     """
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         value = document(value)
     if isinstance(value, dict):
         yield from (part for name, part in value.items() if _plain(name) in ("taskid", "jobid"))
-        yield value.get("id") if status_of(value.get("status")) else None
-        value = [part for name, part in value.items() if name != "request"]
+        yield value.get("id") if status_of(value.get("status")) in _ALIVE else None
+        value = [part for name, part in value.items() if name in _TASK_PLACES]
     if isinstance(value, list) and depth:
         for part in value[:100]:
             yield from _named_within(part, depth - 1)
+
+
+_ALIVE = (Status.IN_PROGRESS, Status.SUCCEEDED)
+_TASK_PLACES = ("data", "task", "tasks", "job", "jobs", "result", "results", "output", "response", "error", "errors")
 
 
 def _plain(name: str) -> str:

@@ -43,7 +43,7 @@ def test_a_broken_promise_is_code_1_and_the_smallest_answer_that_shows_it(tmp_pa
     done = run("--inputs", "3000", "--seed", "7", "--save", str(file), broken=True)
     assert done.returncode == 1
     assert "answers break a promise; the smallest of each kind:" in done.stderr
-    assert "kling3api, poll: poll: says that the answer names the task" in done.stderr
+    assert "kling3api, poll: poll: believes an answer about" in done.stderr
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert {row["gateway"] for row in rows} == {"kling3api"}
     assert all(len(base64.b64decode(row["body"])) < 100 for row in rows)

@@ -20,6 +20,7 @@ from kling_async.gateways.reading import (
     TOO_LARGE,
     amount,
     ids_in,
+    is_named,
     is_ok,
     kept,
     moment,
@@ -235,15 +236,19 @@ def test_an_id_is_sound_or_refused_with_its_raw_value_escaped(values: list[Any])
 
 
 @given(st.dictionaries(st.sampled_from(["task_id", "job_id", "id", "status"]), LEAVES | SOUND_IDS), SOUND_IDS)
-def test_an_answer_is_about_the_task_asked_for_or_refused(data: dict[str, Any], asked: str) -> None:
-    own = [data[name] for name in ("task_id", "job_id") if data.get(name)]
-    named = own or [data[name] for name in ("id",) if data.get(name)]
-    assert ids_in(data) == named
-    if all(str(name) == asked for name in named):
-        same_task("kling3api", asked, data)
+@pytest.mark.parametrize("bare_id", [False, True])
+def test_an_answer_is_about_the_task_asked_for_or_refused(bare_id: bool, data: dict[str, Any], asked: str) -> None:
+    """One that names no task at all is neither; `named` says so, and it is asked for again where it is the last."""
+    own = [str(data[name]) for name in ("task_id", "job_id") if data.get(name)]
+    bare = [data["id"]] if isinstance(data.get("id"), str) and data["id"] else []
+    assert ids_in(data) == own
+    every = [*own, *([str(data["id"])] if data.get("id") else [])]
+    assert is_named(asked, data) is (asked in every)
+    if asked in every or not (own or (bare and bare_id)):
+        same_task("kling3api", asked, data, bare_id=bare_id)
         return
     with pytest.raises(ProtocolError) as caught:
-        same_task("kling3api", asked, data)
+        same_task("kling3api", asked, data, bare_id=bare_id)
     assert (caught.value.code, caught.value.task_id) == ("other_task", asked)
 
 
